@@ -1,0 +1,1 @@
+"""Build computer-vision datasets from camera-cloud footage, from a YAML sampling plan."""

@@ -1,0 +1,188 @@
+"""The public functions. Each command of ``rhombus-dataset`` is one call of one of these."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+from rhombus_dataset import build as building
+
+from rhombus_dataset.build import BuildOutcome
+from rhombus_dataset.card import write_card
+from rhombus_dataset.contact_sheet import Tile, contact_sheet
+from rhombus_dataset.credentials import read_api_key
+from rhombus_dataset.decode import decode_rgb
+from rhombus_dataset.errors import MissingExtra, UsageError
+from rhombus_dataset.fetch import Fetcher
+from rhombus_dataset.frame import Frame, FrameRequest
+from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.lock import resolve
+from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
+from rhombus_dataset.progress import Progress
+from rhombus_dataset.quota import Quota
+from rhombus_dataset.sampler import sample
+from rhombus_dataset.schedule import Schedule
+from rhombus_dataset.sources import FrameSource
+from rhombus_dataset.storage import free_bytes, write_file
+from rhombus_dataset.summary import PlanSummary, summarize
+
+PREVIEW_DOWNSCALE: Final = 4
+"""Previews show the full frame at a quarter of its width and height."""
+
+
+def validate(plan: str | os.PathLike[str]) -> Plan:
+    """Read and check a plan. Raises InvalidFile with every mistake that it holds."""
+    return load_plan(Path(plan), now_ms=_now_ms())
+
+
+def init(path: str | os.PathLike[str]) -> Path:
+    """Write a commented starter plan. Raises UsageError where a file of that name stands already."""
+    target = Path(path)
+    if target.exists():
+        raise UsageError(f"{target}: exists already, and is left as it is: choose another name")
+    write_file(target, starter_plan().encode())
+    return target
+
+
+def schedule(plan: str | os.PathLike[str]) -> Schedule:
+    """Every frame that a build of ``plan`` would ask for, without asking for any.
+
+    Raises InvalidFile, or UsageError where the splits cannot be made.
+    """
+    return sample(resolve(validate(plan), _now_ms()))
+
+
+def dry_run(plan: str | os.PathLike[str], out: str | os.PathLike[str] = ".") -> PlanSummary:
+    """What a build of ``plan`` into ``out`` would come to: frames, requests, bytes and time.
+
+    Sends nothing. Raises as :func:`schedule`.
+    """
+    checked = validate(plan)
+    return summarize(sample(resolve(checked, _now_ms())), checked.source.limits, free_bytes(Path(out)))
+
+
+def preview(
+    plan: str | os.PathLike[str],
+    count: int,
+    image: str | os.PathLike[str],
+    *,
+    url: str | None = None,
+) -> Path:
+    """Fetch ``count`` of the plan's moments as small full frames; draw its crops and masks on them.
+
+    The moments are spread evenly over the schedule. The sheet is written to ``image`` (JPEG). Raises as
+    :func:`schedule`, and AccessRefused or HostUnreachable.
+    """
+    if count < 1:
+        raise UsageError(f"a preview needs at least one frame, got {count}")
+    checked = validate(plan)
+    planned = sample(resolve(checked, _now_ms()))
+    limits = checked.source.limits
+    tiles: list[Tile] = []
+    with _opened(checked, url) as source:
+        stop = threading.Event()
+        fetcher = Fetcher(
+            source, Quota(limits.requests_per_second, limits.burst, stop), 2, lambda *_: None
+        )
+        for row in sorted({i * len(planned) // count for i in range(min(count, len(planned)))}):
+            camera = planned.camera_of(row)
+            request = planned.request(row)
+            whole = FrameRequest(
+                request.camera_uuid, request.timestamp_ms, Geometry(downscale=PREVIEW_DOWNSCALE)
+            )
+            outcome = fetcher.fetch(whole)
+            tiles.append(
+                Tile(
+                    image=decode_rgb(outcome.image)
+                    if isinstance(outcome, Frame) and outcome.image is not None
+                    else None,
+                    caption=(camera.name, planned.local_time_text(row)),
+                    reason=outcome.reason,
+                    crops={
+                        name: checked.views[name]
+                        for name in camera.views
+                        if checked.views[name].is_cropped
+                    },
+                    masks=camera.masks,
+                )
+            )
+    target = Path(image)
+    write_file(target, contact_sheet(tiles))
+    return target
+
+
+def build(
+    plan: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    url: str | None = None,
+    stop: threading.Event | None = None,
+    progress: TextIO | None = None,
+) -> BuildOutcome:
+    """Build the dataset of ``plan`` in the folder ``out``, or go on where an earlier run stopped.
+
+    ``url`` asks another address than the plan's. Setting ``stop`` ends the build early, as Ctrl-C does:
+    what is in flight is finished, and calling again goes on. ``progress`` is where a bar, or lines,
+    are written. The API key comes from the environment (``RHOMBUS_API_KEY`` or
+    ``RHOMBUS_API_KEY_FILE``). No frame's failure raises: it is a row of the manifest.
+
+    Raises InvalidFile, UsageError, OtherDataset (``out`` holds something else), AccessRefused,
+    HostUnreachable, StorageError.
+    """
+    path = Path(plan)
+    checked = validate(path)
+    with _opened(checked, url) as source, Progress(progress) as shown:
+        outcome = building.run_build(
+            checked,
+            path.read_bytes(),
+            Path(out),
+            source,
+            now_ms=_now_ms(),
+            stop=stop or threading.Event(),
+            on_start=shown.on_start,
+            on_frame=shown.on_frame,
+        )
+    if outcome.complete:
+        write_card(Path(out))
+    return outcome
+
+
+@contextlib.contextmanager
+def _opened(plan: Plan, url: str | None) -> Iterator[FrameSource]:
+    limits = plan.source.limits
+    source: FrameSource
+    if isinstance(plan.source, RhombusSource):
+        from rhombus_dataset.sources import rhombus
+
+        auth = plan.source.auth
+        source = rhombus.RhombusSource(
+            url or plan.source.url,
+            read_api_key(),
+            scheme=auth.scheme,
+            org=auth.org,
+            certificate=auth.certificate,
+            certificate_key=auth.certificate_key,
+            timeout_s=limits.timeout / 1000,
+            connections=limits.concurrency,
+        )
+    else:
+        if url is not None:
+            raise UsageError("a url goes with a source of type rhombus; this plan reads recordings")
+        try:
+            from rhombus_dataset.sources import recordings
+        except ModuleNotFoundError:
+            raise MissingExtra("a source of type recordings", "server") from None
+        source = recordings.RecordingsSource(recordings.load_site(plan.source.site))
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

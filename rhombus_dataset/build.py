@@ -1,0 +1,242 @@
+"""A build: from a plan to a folder whose every shard is committed, going on where it stopped."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rhombus_dataset import manifest, schema
+from rhombus_dataset.engines.local import LocalEngine
+from rhombus_dataset.errors import BuildError, DatasetError, OtherDataset
+from rhombus_dataset.fetch import Fetcher
+from rhombus_dataset.frame import FrameRequest, Status
+from rhombus_dataset.lock import Lock, load_lock, lock_files, resolve
+from rhombus_dataset.plan import Plan
+from rhombus_dataset.quota import Quota
+from rhombus_dataset.sampler import sample
+from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.sources import FrameSource
+from rhombus_dataset.storage import BUILD_FOLDER, remove, sync, translated, write_file
+
+LOG_FILE: Final = "log.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """What a run of a build has come to.
+
+    ``counts``: rows of the whole dataset by status, of the committed shards. ``planned``: how many rows
+    there will be. ``requests``: how many this run has sent.
+    """
+
+    out: Path
+    planned: int
+    counts: dict[Status, int]
+    shards: int
+    committed_shards: int
+    requests: int
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Every planned row stands, whatever became of it."""
+        return self.committed_shards == self.shards
+
+
+class BuildLog:
+    """``.build/log.jsonl``: one JSON object a line; the only file of a build that tells the time."""
+
+    def __init__(self, path: Path) -> None:
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._lock = threading.Lock()
+
+    def write(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
+        with self._lock:
+            self._file.write(line + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def run_build(
+    plan: Plan,
+    plan_text: bytes,
+    out: Path,
+    source: FrameSource,
+    *,
+    now_ms: int,
+    stop: threading.Event,
+    on_start: Callable[[Schedule, int], None],
+    on_frame: Callable[[Status], None],
+) -> BuildOutcome:
+    """Build the dataset of ``plan`` in the folder ``out``, or go on with it.
+
+    ``plan_text`` is kept as ``plan.yaml``. ``on_start`` is told the schedule and how many of its rows
+    are committed already. What stands under a final name is never half-written; after any
+    interruption the same call goes on.
+
+    Raises OtherDataset when ``out`` holds something else, and AccessRefused, HostUnreachable or
+    StorageError when the build cannot go on.
+    """
+    began = time.monotonic()
+    lock, schedule = _same_build(out, plan, now_ms)
+    with _only_builder(out):
+        _write_inputs(out, plan_text, lock)
+        _remove_leftovers(out)
+        slices = {shard.stem: _committed(out, schedule, shard) for shard in schedule.shards}
+        todo = [shard for shard in schedule.build_order() if not slices[shard.stem]]
+        counts = _count(out, [stem for stem, stands in slices.items() if stands])
+        on_start(schedule, sum(counts.values()))
+        log = BuildLog(out / BUILD_FOLDER / LOG_FILE)
+        log.write("start", schedule=schedule.digest, rows=len(schedule), shards=len(todo))
+        committed = len(schedule.shards) - len(todo)
+
+        def on_retry(request: FrameRequest, reason: str) -> None:
+            log.write(
+                "retry",
+                camera=request.camera_uuid,
+                timestamp_ms=request.timestamp_ms,
+                reason=reason,
+            )
+
+        def on_shard(shard: Shard, of_shard: collections.Counter[Status]) -> None:
+            nonlocal committed
+            committed += 1
+            counts.update(of_shard)
+            log.write("shard", name=shard.stem, counts=of_shard)
+
+        limits = plan.source.limits
+        quota = Quota(limits.requests_per_second, limits.burst, stop)
+        fetcher = Fetcher(source, quota, limits.tries, on_retry)
+        engine = LocalEngine(
+            out,
+            schedule,
+            todo,
+            lock.data_format,
+            fetcher,
+            concurrency=limits.concurrency,
+            per_camera=limits.per_camera,
+            stop=stop,
+            on_frame=on_frame,
+            on_shard=on_shard,
+        )
+        try:
+            engine.run()
+        finally:
+            seconds = time.monotonic() - began
+            log.write("end", requests=fetcher.requests, seconds=round(seconds, 3), counts=counts)
+            log.close()
+        outcome = BuildOutcome(
+            out=out,
+            planned=len(schedule),
+            counts={status: counts[status] for status in Status if counts[status]},
+            shards=len(schedule.shards),
+            committed_shards=committed,
+            requests=fetcher.requests,
+            seconds=seconds,
+        )
+        if outcome.complete:
+            remove(out / BUILD_FOLDER / "journal")
+        return outcome
+
+
+def _same_build(out: Path, plan: Plan, now_ms: int) -> tuple[Lock, Schedule]:
+    """The lock and schedule to build: the plan's, if ``out`` is empty or holds that very schedule."""
+    if not (out / schema.LOCK_FILE).exists():
+        with translated(out):
+            strangers = [p.name for p in out.iterdir()] if out.is_dir() else []
+        strangers = [n for n in strangers if n not in (BUILD_FOLDER, schema.PLAN_FILE) and n[0] != "."]
+        if strangers:
+            raise OtherDataset(
+                f"{out}: the folder holds other files ({', '.join(sorted(strangers)[:3])}) and no "
+                f"{schema.LOCK_FILE}: choose a folder that is empty or does not exist yet"
+            )
+        lock = resolve(plan, now_ms)
+        return lock, sample(lock)
+    old = load_lock(out)
+    # `end: now` means the now of the first run.
+    lock = resolve(plan, old.resolved_at_ms)
+    schedule = sample(lock)
+    if lock != old and (held := sample(old).digest) != schedule.digest:
+        raise OtherDataset(
+            f"{out}: the folder holds the dataset of another plan. Its schedule's digest is "
+            f"{held}, this plan's is {schedule.digest}. Choose another --out, or build the "
+            f"plan that stands in {out / schema.PLAN_FILE}."
+        )
+    return lock, schedule
+
+
+@contextlib.contextmanager
+def _only_builder(out: Path) -> Iterator[None]:
+    path = out / BUILD_FOLDER / "lock"
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BuildError(
+                f"{out}: another build is at work in this folder. Wait until it ends, or stop it."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_inputs(out: Path, plan_text: bytes, lock: Lock) -> None:
+    """The lock last: a folder with a lock has everything else that a build starts from."""
+    write_file(out / schema.PLAN_FILE, plan_text)
+    files = lock_files(lock)
+    for name in sorted(files, key=lambda name: name == schema.LOCK_FILE):
+        path = out / name
+        if not path.exists() or path.read_bytes() != files[name]:
+            write_file(path, files[name])
+    with translated(out):
+        sync(out.parent)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """What a killed run was writing: it never stood under its final name."""
+    for folder in (out, out / schema.DATA_FOLDER, out / schema.MANIFEST_FOLDER):
+        for path in folder.glob(".*.tmp"):
+            remove(path)
+
+
+def _committed(out: Path, schedule: Schedule, shard: Shard) -> bool:
+    path = out / schema.manifest_file(shard.stem)
+    if not path.exists():
+        return False
+    header = manifest.read_header(path)
+    if header.schedule_digest != schedule.digest or header.shard != shard.stem:
+        raise OtherDataset(
+            f"{path}: this slice is of another schedule ({header.schedule_digest}); the plan's is "
+            f"{schedule.digest}. Choose another --out."
+        )
+    data = schema.data_folder if header.data_format == "jpeg" else schema.data_file
+    if not (out / data(shard.stem)).exists():
+        raise DatasetError(
+            f"{out / data(shard.stem)}: the shard's data is gone, but its manifest slice stands. "
+            f"Bring it back, or remove {path} to have the shard built again."
+        )
+    return True
+
+
+def _count(out: Path, stems: list[str]) -> collections.Counter[Status]:
+    counts: collections.Counter[Status] = collections.Counter()
+    for stem in stems:
+        rows = manifest.read_slice(out / schema.manifest_file(stem))
+        counts.update(Status(status) for status in rows.column("status").to_pylist())
+    return counts

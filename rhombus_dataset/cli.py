@@ -1,0 +1,231 @@
+"""The command line. Each command is one call of a public function."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rhombus_dataset.errors import MissingExtra, RhombusDatasetError
+
+_PATH = click.Path(path_type=Path)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+class _Group(click.Group):
+    """Turns this package's errors into a message and an exit code; anything else is a bug and shows."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RhombusDatasetError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rhombus-dataset")
+def main() -> None:
+    """Build computer-vision datasets from camera-cloud footage, from a YAML sampling plan.
+
+    The API key comes from the environment: RHOMBUS_API_KEY, or RHOMBUS_API_KEY_FILE for a file that
+    holds it.
+
+    Exit codes: 0 complete, 1 incomplete or failed, 2 wrong use or an invalid plan, 130 interrupted.
+    """
+
+
+@main.command()
+@click.argument("path", type=_PATH, default=Path("plan.yaml"))
+def init(path: Path) -> None:
+    """Write a commented starter plan to PATH."""
+    from rhombus_dataset import api
+
+    click.echo(f"{api.init(path)}: a starter plan. Edit it, then: rhombus-dataset plan {path}")
+
+
+@main.command()
+@click.argument("plan", type=_PATH)
+@_json_option
+def validate(plan: Path, as_json: bool) -> None:
+    """Check PLAN, and list every mistake in it."""
+    from rhombus_dataset import api
+    from rhombus_dataset.errors import InvalidFile
+
+    try:
+        checked = api.validate(plan)
+    except InvalidFile as error:
+        if not as_json:
+            raise
+        _print_json({"valid": False, "problems": [dataclasses.asdict(p) for p in error.problems]})
+        sys.exit(error.exit_code)
+    if as_json:
+        _print_json({"valid": True, "name": checked.name, "problems": []})
+    else:
+        click.echo(f"{plan}: valid ({checked.name})")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a plan, for editors that complete and check YAML."""
+    from rhombus_dataset.plan import plan_json_schema
+
+    _print_json(plan_json_schema())
+
+
+@main.command()
+@click.argument("plan", type=_PATH)
+@click.option("--out", type=_PATH, default=Path("."), help="Where it will be built: its free disk.")
+@click.option("--preview", type=int, metavar="N", help="Fetch N frames; draw crops and masks on them.")
+@click.option(
+    "--preview-file", type=_PATH, default=Path("preview.jpg"), show_default=True, help="Where to draw them."
+)
+@click.option("--url", help="Ask this address instead of the plan's.")
+@_json_option
+def plan(
+    plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool
+) -> None:
+    """The dry run of PLAN: counts, requests, bytes and time, without building anything."""
+    from rhombus_dataset import api
+
+    summary = api.dry_run(plan, out)
+    if as_json:
+        _print_json(summary.to_json())
+    else:
+        click.echo(summary.to_text())
+    if preview is not None:
+        sheet = api.preview(plan, preview, preview_file, url=url)
+        click.echo(f"preview: {sheet}", err=as_json)
+
+
+@main.command()
+@click.argument("plan", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="The dataset's folder. Again: goes on.")
+@click.option("--url", help="Ask this address instead of the plan's.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_json_option
+def build(plan: Path, out: Path, url: str | None, quiet: bool, as_json: bool) -> None:
+    """Build the dataset of PLAN in a folder, or go on where an earlier run stopped."""
+    from rhombus_dataset import api
+    from rhombus_dataset.frame import Status
+
+    stopper = _Stopper()
+    with stopper:
+        outcome = api.build(
+            plan, out, url=url, stop=stopper.event, progress=None if quiet else sys.stderr
+        )
+    counts = {str(status): outcome.counts.get(status, 0) for status in Status}
+    if as_json:
+        _print_json(
+            {
+                "out": str(outcome.out),
+                "complete": outcome.complete,
+                "planned": outcome.planned,
+                "counts": counts,
+                "shards": outcome.shards,
+                "committed_shards": outcome.committed_shards,
+                "requests": outcome.requests,
+                "seconds": round(outcome.seconds, 3),
+            }
+        )
+    else:
+        told = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        click.echo(
+            f"{out}: {outcome.committed_shards} of {outcome.shards} shards, "
+            f"{outcome.planned} frames planned ({told or 'none committed yet'}), "
+            f"{outcome.requests} requests in {outcome.seconds:.1f} s"
+        )
+    if not outcome.complete:
+        click.echo(f"stopped; to go on: rhombus-dataset build {plan} --out {out}", err=True)
+        sys.exit(stopper.exit_code)
+
+
+@main.command()
+@click.argument("dataset", type=_PATH)
+@_json_option
+def info(dataset: Path, as_json: bool) -> None:
+    """What the dataset in the folder DATASET holds."""
+    from rhombus_dataset.info import info as read_info
+
+    found = read_info(dataset)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        click.echo(found.to_text())
+
+
+@main.command()
+@click.argument("dataset", type=_PATH)
+@_json_option
+def verify(dataset: Path, as_json: bool) -> None:
+    """Check every hash, count and picture of the dataset in the folder DATASET again."""
+    from rhombus_dataset.verify import verify as check
+
+    report = check(dataset)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        click.echo(report.to_text())
+    if report.problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("site", type=_PATH)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks one.")
+def serve(site: Path, host: str, port: int) -> None:
+    """Answer the camera cloud's API from the video files that SITE names."""
+    try:
+        from rhombus_dataset.server import serve as run
+    except ModuleNotFoundError:
+        raise MissingExtra("serve", "server") from None
+    run(site, host=host, port=port)
+
+
+@main.command()
+@click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Where to build it.")
+def demo(out: Path) -> None:
+    """Serve drawn demo cameras on this machine, and build a dataset from them over HTTP."""
+    try:
+        from rhombus_dataset.demo import run_demo
+    except ModuleNotFoundError:
+        raise MissingExtra("demo", "server") from None
+    run_demo(out)
+
+
+class _Stopper:
+    """The first Ctrl-C or SIGTERM asks a build to stop; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.exit_code = 1
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: types.FrameType | None) -> None:
+        if self.event.is_set():
+            # All that was received is in the journals: nothing is lost by leaving without a word.
+            os._exit(128 + number)
+        self.exit_code = 128 + number
+        self.event.set()
+        os.write(2, b"\nstopping: finishing what is in flight (again: leave at once)\n")
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,1 @@
+"""How the frames of a build are fetched and its shards committed: on this machine (``local``)."""

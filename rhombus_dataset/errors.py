@@ -1,0 +1,112 @@
+"""Every exception that this package raises on purpose.
+
+    RhombusDatasetError
+    ├── InvalidFile          a plan, site or timestamps file, with all its problems      exit 2
+    ├── UsageError           an argument that cannot work                                exit 2
+    ├── MissingExtra         an optional package is not installed                        exit 2
+    ├── BuildError           the build as a whole cannot go on                           exit 1
+    │   ├── AccessRefused    the API refuses the key
+    │   ├── HostUnreachable  no connection to the API at all
+    │   ├── OtherDataset     the folder holds another plan's dataset
+    │   └── StorageError     the disk is full, read-only or gone
+    └── DatasetError         a dataset on disk is not what it should be                  exit 1
+
+All of them pickle: each is rebuilt from ``args`` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class RhombusDatasetError(Exception):
+    """Base class. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a file that a person wrote. Lines and columns count from 1."""
+
+    file: str
+    line: int | None
+    column: int | None
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line is not None:
+            place += f":{self.line}"
+            if self.column is not None:
+                place += f":{self.column}"
+        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+
+
+class InvalidFile(RhombusDatasetError):
+    """A file is wrong. ``problems`` lists every mistake found, in the order of the file."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UsageError(RhombusDatasetError):
+    """An argument that cannot work, with what would."""
+
+    exit_code = 2
+
+
+class MissingExtra(RhombusDatasetError):
+    """An optional package is needed. ``extra`` is the name to install it by."""
+
+    exit_code = 2
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature = feature
+        self.extra = extra
+        super().__init__(feature, extra)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} needs the extra {self.extra!r}, which is not installed. "
+            f"Install it with: pip install 'rhombus-dataset[{self.extra}]'"
+        )
+
+
+class BuildError(RhombusDatasetError):
+    """The build as a whole cannot go on; what has been built stays good."""
+
+
+class AccessRefused(BuildError):
+    """The API refuses the key (401, or 403 for every camera)."""
+
+
+class HostUnreachable(BuildError):
+    """No connection to the API's host could be made at all."""
+
+
+class OtherDataset(BuildError):
+    """The output folder holds a dataset of another plan."""
+
+
+class StorageError(BuildError):
+    """The disk is full, read-only or gone."""
+
+
+class DatasetError(RhombusDatasetError):
+    """A dataset on disk is damaged, unfinished or not a dataset."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was most likely meant to be, if any is near enough."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

@@ -1,0 +1,276 @@
+"""What has been received for a shard that is not committed yet, one file a shard.
+
+A record goes to the kernel in one ``writev`` as its frame arrives, so a killed process loses nothing that
+it had received; :meth:`Journal.sync`, called about once a second, bounds what a power cut costs. Records
+stand in order of arrival. They are put in the schedule's order when the shard commits.
+
+A file is one header, then records:
+
+    header   b"RDJ1", SHA-256 of the schedule's digest and the shard's name
+    record   b"FRAM", row u32, length of the outcome u32, length of the picture u64, CRC-32 of all
+             that stands before it in the record and of the outcome u32; the outcome (JSON); the picture
+
+Numbers are little-endian. The picture is covered by the sha256 in its outcome.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import mmap
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from rhombus_dataset.frame import Frame, Measures, Status
+from rhombus_dataset.storage import storage_error, translated
+
+_MAGIC: Final = b"RDJ1"
+_HEADER_BYTES: Final = len(_MAGIC) + 32
+_RECORD: Final = struct.Struct("<4sIIQ")
+_CRC: Final = struct.Struct("<I")
+_FRAME: Final = b"FRAM"
+_MAX_OUTCOME_BYTES: Final = 64 * 1024
+_MAX_OPEN: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One journalled frame: ``frame`` without its picture, which is ``[start, stop)`` of the file."""
+
+    row: int
+    frame: Frame
+    start: int
+    stop: int
+
+
+class Journal:
+    """The journal of one shard. ``append`` and ``sync`` are for one thread at a time."""
+
+    def __init__(self, path: Path, schedule_digest: str, shard: str) -> None:
+        self.path = path
+        self._header = _MAGIC + hashlib.sha256(f"{schedule_digest} {shard}".encode()).digest()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._dirty = False
+
+    def recover(self) -> list[int]:
+        """The rows that an earlier run has received. A torn tail is cut off the file.
+
+        Every picture is checked against its sha256. A journal of another schedule, or one whose
+        header is damaged, is removed: it holds nothing of this build.
+        """
+        if not self.path.exists():
+            return []
+        rows: list[int] = []
+        end = 0
+        with translated(self.path), self.path.open("rb") as file:
+            if file.read(_HEADER_BYTES) == self._header:
+                end = _HEADER_BYTES
+                with _mapped(file.fileno()) as view:
+                    for record in _records(view):
+                        picture = view[record.start : record.stop]
+                        if not _matches(record.frame, picture):
+                            break
+                        rows.append(record.row)
+                        end = record.stop
+        with translated(self.path):
+            if end:
+                os.truncate(self.path, end)
+            else:
+                self.path.unlink()
+        return rows
+
+    def append(self, row: int, frame: Frame) -> None:
+        """Record the outcome of ``row``. Raises StorageError; the file then ends as it did before."""
+        outcome = _outcome_to_json(frame)
+        image = frame.image or b""
+        head = _RECORD.pack(_FRAME, row, len(outcome), len(image))
+        crc = _CRC.pack(zlib.crc32(outcome, zlib.crc32(head)))
+        try:
+            descriptor = self._open()
+            length = len(head) + len(crc) + len(outcome) + len(image)
+            written = os.writev(descriptor, (head + crc + outcome, image))
+            if written != length:
+                self._finish(descriptor, head + crc + outcome + image, written)
+            self._size += length
+            self._dirty = True
+        except OSError as error:
+            self._undo()
+            raise storage_error(self.path, error) from error
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk. Other threads may append or release meanwhile."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        with translated(self.path), contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self.path, os.O_WRONLY)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def release(self) -> None:
+        """Close the file; the next ``append`` opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def read(self) -> tuple[list[Record], mmap.mmap | None]:
+        """All records in order of arrival, and the file's bytes (None where it has none).
+
+        The caller closes the map.
+        """
+        if not self.path.exists():
+            return [], None
+        with translated(self.path), self.path.open("rb") as file:
+            view = _mapped(file.fileno())
+        return list(_records(view)), view
+
+    def remove(self) -> None:
+        self._dirty = False
+        self.release()
+        with translated(self.path):
+            self.path.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(
+                self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+            self._size = os.fstat(self._descriptor).st_size
+            if self._size < _HEADER_BYTES:
+                os.ftruncate(self._descriptor, 0)
+                os.write(self._descriptor, self._header)
+                self._size = _HEADER_BYTES
+        return self._descriptor
+
+    @staticmethod
+    def _finish(descriptor: int, content: bytes, written: int) -> None:
+        # A signal or a nearly full disk can cut a write short; the next call gives the reason.
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+
+    def _undo(self) -> None:
+        if self._descriptor is not None:
+            # Where even that fails, the next run finds the torn record and cuts it off.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+
+
+class Journals:
+    """The journals of a build's open shards, for many threads, with a bounded number of open files."""
+
+    def __init__(self, folder: Path, schedule_digest: str) -> None:
+        self._folder = folder
+        self._digest = schedule_digest
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict[str, Journal] = collections.OrderedDict()
+
+    def recover(self, shard: str) -> list[int]:
+        """The rows of ``shard`` that an earlier run has received (see :meth:`Journal.recover`)."""
+        return self._journal(shard).recover()
+
+    def append(self, shard: str, row: int, frame: Frame) -> None:
+        with self._lock:
+            journal = self._open.get(shard)
+            if journal is None:
+                journal = self._open[shard] = self._journal(shard)
+                if len(self._open) > _MAX_OPEN:
+                    _, oldest = self._open.popitem(last=False)
+                    oldest.sync()
+                    oldest.release()
+            else:
+                self._open.move_to_end(shard)
+            journal.append(row, frame)
+
+    def take(self, shard: str) -> Journal:
+        """Hand over a complete shard's journal: nothing more is appended to it here."""
+        with self._lock:
+            journal = self._open.pop(shard, None)
+        return journal or self._journal(shard)
+
+    def sync(self) -> None:
+        """Bring every journal to the disk."""
+        with self._lock:
+            journals = list(self._open.values())
+        for journal in journals:
+            journal.sync()
+
+    def close(self) -> None:
+        with self._lock:
+            while self._open:
+                _, journal = self._open.popitem()
+                journal.sync()
+                journal.release()
+
+    def _journal(self, shard: str) -> Journal:
+        return Journal(self._folder / f"{shard}.journal", self._digest, shard)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+
+
+def _records(view: mmap.mmap) -> Iterator[Record]:
+    """The records up to the first that is torn or damaged."""
+    at = _HEADER_BYTES
+    size = len(view)
+    while at + _RECORD.size + _CRC.size <= size:
+        head = view[at : at + _RECORD.size]
+        magic, row, outcome_length, image_length = _RECORD.unpack(head)
+        if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
+            return
+        (crc,) = _CRC.unpack(view[at + _RECORD.size : at + _RECORD.size + _CRC.size])
+        start = at + _RECORD.size + _CRC.size + outcome_length
+        stop = start + image_length
+        if stop > size:
+            return
+        outcome = view[start - outcome_length : start]
+        if zlib.crc32(outcome, zlib.crc32(head)) != crc:
+            return
+        yield Record(row, _outcome_from_json(outcome), start, stop)
+        at = stop
+
+
+def _matches(frame: Frame, picture: bytes) -> bool:
+    if frame.status is not Status.OK:
+        return not picture
+    return hashlib.sha256(picture).hexdigest() == frame.sha256
+
+
+def _outcome_to_json(frame: Frame) -> bytes:
+    m = frame.measures
+    return orjson.dumps(
+        (
+            frame.status.value,
+            frame.reason,
+            frame.warning,
+            frame.mime_type,
+            frame.sha256,
+            None if m is None else (m.width_px, m.height_px, m.luma, m.sharpness, m.dhash),
+        )
+    )
+
+
+def _outcome_from_json(text: bytes) -> Frame:
+    status, reason, warning, mime_type, sha256, measures = orjson.loads(text)
+    values: list[Any] | None = measures
+    return Frame(
+        status=Status(status),
+        reason=reason,
+        warning=warning,
+        mime_type=mime_type,
+        sha256=sha256,
+        measures=None if values is None else Measures(*values),
+    )

@@ -1,0 +1,99 @@
+"""The Arrow schemas of a dataset: the same names for the same things in every file.
+
+Hugging Face ``datasets`` shows ``image`` as a picture only when the column is the nullable
+``struct<bytes: binary, path: string>`` and the schema's ``huggingface`` metadata names the feature of
+every column.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pyarrow as pa
+
+FORMAT_VERSION: Final = 1
+
+# What is known of a frame before it is asked for.
+PLANNED: Final[tuple[pa.Field[Any], ...]] = (
+    pa.field("frame_id", pa.string()),
+    pa.field("split", pa.string()),
+    pa.field("camera_uuid", pa.string()),
+    pa.field("camera_name", pa.string()),
+    pa.field("location", pa.string()),
+    pa.field("timestamp", pa.timestamp("ms", tz="UTC")),
+    pa.field("timezone", pa.string()),
+    pa.field("view", pa.string()),
+    pa.field("downscale", pa.int32()),
+    pa.field("crop_x", pa.int32()),
+    pa.field("crop_y", pa.int32()),
+    pa.field("crop_width", pa.int32()),
+    pa.field("crop_height", pa.int32()),
+)
+# What is known of it once it has come.
+MEASURED: Final[tuple[pa.Field[Any], ...]] = (
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("mime_type", pa.string()),
+    pa.field("luma", pa.float64()),
+    pa.field("sharpness", pa.float64()),
+    pa.field("dhash", pa.string()),
+    pa.field("sha256", pa.string()),
+)
+OUTCOME: Final[tuple[pa.Field[Any], ...]] = (
+    pa.field("status", pa.string()),
+    pa.field("reason", pa.string()),
+    pa.field("warning", pa.string()),
+    pa.field("file", pa.string()),
+    pa.field("row", pa.int32()),
+)
+IMAGE: Final = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+
+_HF_DTYPES: Final = {
+    pa.string(): "string",
+    pa.int32(): "int32",
+    pa.float64(): "float64",
+    pa.timestamp("ms", tz="UTC"): "timestamp[ms, tz=UTC]",
+}
+
+
+def features() -> dict[str, dict[str, str]]:
+    """The data table's columns as Hugging Face features, in order."""
+    found: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
+    for field in (*PLANNED, *MEASURED):
+        found[field.name] = {"dtype": _HF_DTYPES[field.type], "_type": "Value"}
+    return found
+
+
+def data_schema() -> pa.Schema:
+    """Of ``data/*.parquet``: the ``ok`` frames with their pictures."""
+    info = json.dumps({"info": {"features": features()}})
+    return pa.schema([IMAGE, *PLANNED, *MEASURED], metadata={"huggingface": info})
+
+
+def manifest_schema() -> pa.Schema:
+    """Of ``manifest/*.parquet``: one row a planned frame, whatever became of it."""
+    return pa.schema([*PLANNED, *MEASURED, *OUTCOME])
+
+
+# Where things stand in a dataset folder; ``stem`` is a shard's name, such as train-00000-of-00012.
+PLAN_FILE: Final = "plan.yaml"
+LOCK_FILE: Final = "plan.lock.json"
+CARD_FILE: Final = "README.md"
+MANIFEST_FOLDER: Final = "manifest"
+DATA_FOLDER: Final = "data"
+JPEG_METADATA_FILE: Final = "metadata.parquet"
+
+
+def manifest_file(stem: str) -> str:
+    return f"{MANIFEST_FOLDER}/{stem}.parquet"
+
+
+def data_file(stem: str) -> str:
+    """Of the ``parquet`` format."""
+    return f"{DATA_FOLDER}/{stem}.parquet"
+
+
+def data_folder(stem: str) -> str:
+    """Of the ``jpeg`` format."""
+    return f"{DATA_FOLDER}/{stem}"

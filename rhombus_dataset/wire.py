@@ -1,0 +1,229 @@
+"""The API's contract for ``POST /api/video/getExactFrameData``: requests out, replies in.
+
+The server answers by this contract and the HTTP source reads by it; they share nothing else.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import pybase64
+
+from rhombus_dataset.frame import FrameRequest
+
+EXACT_FRAME_PATH: Final = "/api/video/getExactFrameData"
+
+UUID_PATTERN: Final = r"^[A-Za-z0-9_-]{22}(\.[va][0-9]{1,2})?$"
+_UUID = re.compile(r"[A-Za-z0-9_-]{22}(\.[va]([0-9]{1,2}))?")
+
+AUTH_SCHEMES: Final = ("api-token", "partner-api-token", "api", "partner-api")
+
+AVAILABLE: Final = "AVAILABLE"
+PERMANENT_STATUSES: Final = frozenset(
+    {
+        "FUTURE_TIMESTAMP",
+        "CAMERA_DELETED",
+        "NOT_RECORDING_AT_TIMESTAMP",
+        "NO_FOOTAGE_AT_TIMESTAMP",
+    }
+)
+TRANSIENT_STATUSES: Final = frozenset(
+    {
+        "CAMERA_STATE_UNAVAILABLE",
+        "CAMERA_NOT_CONNECTED",
+        "MEDIA_STORAGE_DEVICE_NOT_CONNECTED",
+        "MEDIA_ADDRESS_UNAVAILABLE",
+        "FRAME_RETRIEVAL_FAILED",
+    }
+)
+
+# An error without a status may be how "no footage" looks, so it is not asked for all tries.
+TRIES_WITHOUT_STATUS: Final = 3
+REASON_LENGTH: Final = 200
+
+
+def canonical_uuid(uuid: str) -> str:
+    """The camera UUID with its video facet; none means ``.v0``.
+
+    Raises ValueError for what is not the UUID of a video stream.
+    """
+    match = _UUID.fullmatch(uuid)
+    if match is None:
+        raise ValueError(
+            f"{uuid!r} is not a camera UUID: expected 22 characters of A-Z a-z 0-9 _ -, "
+            "optionally with a facet such as .v0"
+        )
+    facet = match.group(1)
+    if facet is None:
+        return f"{uuid}.v0"
+    if facet[1] == "a":
+        raise ValueError(f"{uuid!r} names an audio stream; frames come from a video facet (.v0)")
+    number = int(match.group(2))
+    if number > 51:
+        raise ValueError(f"{uuid!r} names facet {facet}; video facets run from .v0 to .v51")
+    return f"{uuid[:22]}.v{number}"
+
+
+def request_body(request: FrameRequest) -> bytes:
+    """The JSON body that asks for a frame. Fields at their default are left out."""
+    geometry = request.geometry
+    body: dict[str, str | int] = {
+        "cameraUuid": request.camera_uuid,
+        "timestampMs": request.timestamp_ms,
+    }
+    if geometry.downscale != 1:
+        body["downscaleFactor"] = geometry.downscale
+    if geometry.is_cropped:
+        body["permyriadCropX"] = geometry.crop_x
+        body["permyriadCropY"] = geometry.crop_y
+        body["permyriadCropWidth"] = geometry.crop_width
+        body["permyriadCropHeight"] = geometry.crop_height
+    return orjson.dumps(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture came: its encoded bytes, verbatim."""
+
+    image: bytes
+    mime_type: str
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoFrame:
+    """There is no such frame, and asking again will not change that."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """Worth another try, later. ``max_tries`` is a lower cap than the build's, where there is one."""
+
+    reason: str
+    max_tries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The request itself was refused: asking again would get the same answer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: everybody waits ``retry_after_s`` seconds."""
+
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """401 or 403: the key is refused, for everything or for this camera."""
+
+    http_status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No answer at all: the host could not be connected to. Says nothing about the frame."""
+
+    reason: str
+
+
+Reply = Picture | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
+
+
+def parse_reply(
+    http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0
+) -> Reply:
+    """Read one answer of ``getExactFrameData``, whichever of the two error channels it uses.
+
+    ``retry_after`` is the header of that name, in seconds or as an HTTP date, which counts from
+    ``now_s`` (epoch seconds).
+    """
+    if http_status == 429:
+        return Throttled(_retry_after_s(retry_after, now_s))
+    if http_status in (401, 403):
+        return Denied(http_status, _http_reason(http_status, body))
+    if 300 <= http_status < 400:
+        return Rejected(f"HTTP {http_status}: the server redirects, and redirects are refused")
+    if http_status >= 500 or http_status == 408:
+        return Transient(_http_reason(http_status, body))
+    if not 200 <= http_status < 300:
+        return Rejected(_http_reason(http_status, body))
+    return _parse_success(body)
+
+
+def _parse_success(body: bytes) -> Reply:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Transient(f"the answer is not JSON: {_excerpt(body)}")
+    if not isinstance(answer, dict):
+        return Transient(f"the answer is not a JSON object: {_excerpt(body)}")
+    status = answer.get("status")
+    data = answer.get("frameData")
+    note = _text(answer, "errorMsg") or _text(answer, "responseMessage")
+    if status is not None and status != AVAILABLE:
+        reason = str(status)[:REASON_LENGTH]
+        return NoFrame(reason) if reason in PERMANENT_STATUSES else Transient(reason)
+    if answer.get("error") is True:
+        return Transient(note or "error without a message", max_tries=TRIES_WITHOUT_STATUS)
+    if data is None:
+        if status == AVAILABLE:
+            return Transient("status AVAILABLE without frameData")
+        return NoFrame(note or "no frameData")
+    if not isinstance(data, str):
+        return Transient(f"frameData is not a string but {type(data).__name__}")
+    try:
+        image = pybase64.b64decode(data, validate=True)
+    except ValueError:
+        return Transient("frameData is not valid base64")
+    if not image:
+        return Transient("frameData is empty")
+    mime_type = answer.get("mimeType")
+    return Picture(
+        image,
+        mime_type if isinstance(mime_type, str) else "image/jpeg",
+        _text(answer, "warningMsg"),
+    )
+
+
+def _text(answer: dict[str, Any], key: str) -> str | None:
+    value = answer.get(key)
+    return " ".join(value.split())[:REASON_LENGTH] or None if isinstance(value, str) else None
+
+
+def _http_reason(http_status: int, body: bytes) -> str:
+    text = ""
+    try:
+        answer = orjson.loads(body)
+        if isinstance(answer, dict):
+            text = _text(answer, "errorMsg") or _text(answer, "msg") or ""
+    except orjson.JSONDecodeError:
+        text = _excerpt(body)
+    return f"HTTP {http_status}: {text}" if text else f"HTTP {http_status}"
+
+
+def _excerpt(body: bytes) -> str:
+    return " ".join(body[:80].decode("utf-8", "replace").split())
+
+
+def _retry_after_s(value: str | None, now_s: float) -> float:
+    if value is None:
+        return 1.0
+    if value.strip().isdigit():
+        return max(1.0, float(value))
+    try:
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+    except ValueError:
+        return 1.0
+    return max(1.0, then - now_s)
