@@ -195,10 +195,8 @@ def serve(site: Path, host: str, port: int) -> None:
 @click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Where to build it.")
 def demo(out: Path) -> None:
     """Serve drawn demo cameras on this machine, and build a dataset from them over HTTP."""
-    try:
-        from rhombus_dataset.demo import run_demo
-    except ModuleNotFoundError:
-        raise MissingExtra("demo", "server") from None
+    from rhombus_dataset.demo import run_demo
+
     run_demo(out)
 
 
@@ -229,3 +227,7 @@ class _Stopper:
 
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+if __name__ == "__main__":
+    main()

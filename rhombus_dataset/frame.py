@@ -34,19 +34,19 @@ class FrameRequest:
     timestamp_ms: int
     geometry: Geometry
 
-    @property
-    def frame_id(self) -> str:
-        """20 hex digits that name this frame in every dataset that holds it.
 
-        The start of SHA-256 over camera, time and geometry: the name of the view, of the camera
-        and of the dataset may change without changing it.
-        """
-        g = self.geometry
-        text = (
-            f"{self.camera_uuid} {self.timestamp_ms} {g.downscale} "
-            f"{g.crop_x} {g.crop_y} {g.crop_width} {g.crop_height}"
-        )
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:20]
+def frame_id(camera_uuid: str, timestamp_ms: int, geometry: Geometry) -> str:
+    """20 hex digits that name a frame in every dataset that holds it.
+
+    The start of SHA-256 over camera, time and geometry: the name of the view, of the camera and of the
+    dataset may change without changing it.
+    """
+    g = geometry
+    text = (
+        f"{camera_uuid} {timestamp_ms} {g.downscale} "
+        f"{g.crop_x} {g.crop_y} {g.crop_width} {g.crop_height}"
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:20]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def manifest_schema() -> pa.Schema:
 # Where things stand in a dataset folder; ``stem`` is a shard's name, such as train-00000-of-00012.
 PLAN_FILE: Final = "plan.yaml"
 LOCK_FILE: Final = "plan.lock.json"
+LOCK_TIMES_FILE: Final = "plan.lock.parquet"
 CARD_FILE: Final = "README.md"
 MANIFEST_FOLDER: Final = "manifest"
 DATA_FOLDER: Final = "data"

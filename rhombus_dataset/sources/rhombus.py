@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final, cast
-from urllib.parse import urlsplit
+from typing import Final
 
 import requests
 import requests.adapters
@@ -167,10 +166,6 @@ class RhombusSource:
                 return wire.Rejected(clean)
 
 
-def host_of(url: str) -> str:
-    return cast(str, urlsplit(url).hostname or url)
-
-
 def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Reply:
     cause: BaseException = error
     if isinstance(error, MaxRetryError) and error.reason is not None:
@@ -180,10 +175,11 @@ def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Repl
     if not connected:
         if isinstance(cause, SSLError):
             return wire.Unreachable(f"TLS: {_first_line(cause)}")
-        if isinstance(cause, ConnectTimeoutError):
-            return wire.Unreachable("connecting timed out")
+        # NewConnectionError is a ConnectTimeoutError to urllib3, whatever the cause.
         if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
             return wire.Unreachable(_first_line(cause))
+        if isinstance(cause, ConnectTimeoutError):
+            return wire.Unreachable("connecting timed out")
     return wire.Transient(f"the connection broke: {type(cause).__name__}")
 
 

@@ -1,0 +1,72 @@
+"""The demo: drawn cameras served on this machine, and a dataset built from them over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from rhombus_dataset import api
+from rhombus_dataset.credentials import KEY_VARIABLE
+from rhombus_dataset.errors import MissingExtra, UsageError
+from rhombus_dataset.info import info
+
+SITE = "demo-site.yaml"
+PLAN = "demo.yaml"
+LOCAL_KEY = "local-key"
+"""The key that ``demo-site.yaml`` names: it opens nothing but the demo server on this machine."""
+
+
+def configs() -> Path:
+    """The folder of example plans: beside this module when installed, at the top of a checkout."""
+    here = Path(__file__).parent
+    for folder in (here / "configs", here.parent / "configs"):
+        if (folder / PLAN).exists():
+            return folder
+    raise UsageError("the example plans are not installed: install rhombus-dataset again")
+
+
+def run_demo(out: Path) -> None:
+    """Build the demo dataset in ``out``, and print what was built and what to try next."""
+    if not _server_installed():
+        raise MissingExtra("the demo", "server")
+    folder = configs()
+    plan = folder / PLAN
+    with _demo_server(folder / SITE) as url:
+        click.echo(f"serving {folder / SITE} on {url}\nbuilding {plan} in {out}\n")
+        os.environ[KEY_VARIABLE] = LOCAL_KEY
+        outcome = api.build(plan, out, url=url, progress=sys.stderr)
+    click.echo(info(out).to_text())
+    click.echo(
+        f"\n{sum(outcome.counts.values())} frames, {outcome.requests} requests, "
+        f"{outcome.seconds:.1f} s. Three things to try next:\n\n"
+        f"  rhombus-dataset verify {out}\n"
+        f"  python -c \"import pandas; print(pandas.read_parquet('{out}/manifest')"
+        '[[\'camera_name\', \'timestamp\', \'view\', \'status\', \'luma\']])"\n'
+        f"  rhombus-dataset init my-plan.yaml\n"
+    )
+
+
+def _server_installed() -> bool:
+    import importlib.util
+
+    return all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "av"))
+
+
+@contextlib.contextmanager
+def _demo_server(site: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(site), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            if not line.startswith("listening on "):
+                raise UsageError(f"the demo server did not start: {line.strip() or 'it said nothing'}")
+            yield line.removeprefix("listening on ").strip()
+        finally:
+            server.terminate()

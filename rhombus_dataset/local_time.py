@@ -1,0 +1,143 @@
+"""Local clocks: which instants a camera's wall clock means, on daylight-saving nights too.
+
+A zone is taken apart into spans of constant offset from UTC. Inside one, local time is UTC plus a
+number, so windows, days and hours are plain arithmetic on integers. All times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Iterable, Iterator
+
+from rhombus_dataset.plan.model import LocalTime, Window
+
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+_PROBE_MS = 6 * HOUR_MS
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock times have no zone
+
+Offsets = tuple[tuple[int, int], ...]
+"""(from utc_ms, offset_ms), ascending: local time is UTC plus the offset from there on."""
+Intervals = tuple[tuple[int, int], ...]
+"""Disjoint [start_ms, end_ms) in UTC, ascending."""
+
+
+def zone_offsets(zone: str, start_ms: int, end_ms: int) -> Offsets:
+    """The zone's offsets over [start_ms, end_ms]; the first entry is from ``start_ms`` on."""
+    info = zoneinfo.ZoneInfo(zone)
+
+    def offset_ms(utc_ms: int) -> int:
+        moment = dt.datetime.fromtimestamp(utc_ms // 1000, info)
+        return round((moment.utcoffset() or dt.timedelta()) / dt.timedelta(milliseconds=1))
+
+    at, current = start_ms, offset_ms(start_ms)
+    found = [(start_ms, current)]
+    while at < end_ms:
+        step = min(at + _PROBE_MS, end_ms)
+        if (later := offset_ms(step)) != current:
+            low, high = at // 1000, step // 1000  # zones change on whole seconds
+            while high - low > 1:
+                middle = (low + high) // 2
+                if offset_ms(middle * 1000) == current:
+                    low = middle
+                else:
+                    high = middle
+            current = offset_ms(high * 1000)
+            found.append((high * 1000, current))
+            # Look again from here: two changes within one step must not hide each other.
+            step = high * 1000 if current != later else step
+        at = step
+    return tuple(found)
+
+
+def spans(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[tuple[int, int, int]]:
+    """The parts of [start_ms, end_ms) with one offset each: (start_ms, end_ms, offset_ms)."""
+    for i, (since_ms, offset_ms) in enumerate(offsets):
+        until_ms = offsets[i + 1][0] if i + 1 < len(offsets) else end_ms
+        low, high = max(start_ms, since_ms), min(end_ms, until_ms)
+        if low < high:
+            yield low, high, offset_ms
+
+
+def first_instant(offsets: Offsets, local_ms: int) -> int:
+    """The first UTC instant whose local time is ``local_ms`` or later.
+
+    Of an hour that the clock shows twice, the first; of one that it skips, the moment of the skip.
+    """
+    for i, (since_ms, offset_ms) in enumerate(offsets):
+        utc_ms = local_ms - offset_ms
+        if i + 1 == len(offsets) or utc_ms < offsets[i + 1][0]:
+            return max(utc_ms, since_ms) if i else utc_ms
+    raise ValueError("no offsets")
+
+
+def local_midnights(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[int]:
+    """The first instants of the local days from the one that holds ``start_ms`` to the first after
+    ``end_ms``. A day that a zone skips as a whole has no length, and is left out."""
+    first = min((low + offset) // DAY_MS for low, _, offset in spans(offsets, start_ms, start_ms + 1))
+    day, before = first, None
+    while True:
+        midnight = first_instant(offsets, day * DAY_MS)
+        if midnight != before:
+            yield midnight
+        if midnight >= end_ms:
+            return
+        day, before = day + 1, midnight
+
+
+def wall_clock_ms(moment: dt.datetime) -> int:
+    """A wall-clock time as milliseconds since 1970-01-01T00:00 on that same clock."""
+    return round((moment - _EPOCH) / dt.timedelta(milliseconds=1))
+
+
+def window_intervals(windows: Iterable[Window], zone: str, now_ms: int) -> Intervals:
+    """When the windows are open for a camera in ``zone``. ``now_ms`` is what ``end: now`` means."""
+    found: list[tuple[int, int]] = []
+    for window in windows:
+        rough = [_rough_ms(window.start, now_ms), _rough_ms(window.end, now_ms)]
+        offsets = zone_offsets(zone, rough[0] - 2 * DAY_MS, rough[1] + 2 * DAY_MS)
+        start_ms = _utc_ms(window.start, offsets, now_ms)
+        end_ms = _utc_ms(window.end, offsets, now_ms)
+        excluded = {(day - _EPOCH.date()).days for day in window.exclude}
+        daily = [(r.start_minute * MINUTE_MS, r.end_minute * MINUTE_MS) for r in window.daily]
+        for low, high, offset in spans(offsets, start_ms, end_ms):
+            for day in range((low + offset) // DAY_MS, (high - 1 + offset) // DAY_MS + 1):
+                # 1970-01-01 was a Thursday.
+                if (day + 3) % 7 not in window.weekdays or day in excluded:
+                    continue
+                midnight = day * DAY_MS - offset
+                for opens, closes in daily or [(0, DAY_MS)]:
+                    found.append((max(low, midnight + opens), min(high, midnight + closes)))
+    return merged(found)
+
+
+def merged(intervals: Iterable[tuple[int, int]]) -> Intervals:
+    """The union, in order, with touching intervals joined and empty ones left out."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted(pair for pair in intervals if pair[0] < pair[1]):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(result[-1][1], end))
+        else:
+            result.append((start, end))
+    return tuple(result)
+
+
+def _rough_ms(moment: LocalTime, now_ms: int) -> int:
+    if moment.now:
+        return now_ms
+    return moment.utc_ms if moment.local is None and moment.utc_ms is not None else wall_clock_ms(_local(moment))
+
+
+def _utc_ms(moment: LocalTime, offsets: Offsets, now_ms: int) -> int:
+    if moment.now:
+        return now_ms
+    if moment.utc_ms is not None:
+        return moment.utc_ms
+    return first_instant(offsets, wall_clock_ms(_local(moment)))
+
+
+def _local(moment: LocalTime) -> dt.datetime:
+    assert moment.local is not None
+    return moment.local

@@ -1,0 +1,1 @@
+"""The sampling plan: what a person writes, read and checked once."""

@@ -1,0 +1,142 @@
+"""From a lock to the schedule: which moments are chosen, one file a strategy."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.lock import Lock
+from rhombus_dataset.sampler import burst, interval, random, stratified, timestamps
+from rhombus_dataset.sampler.moments import Moments, Open
+from rhombus_dataset.schedule import Schedule
+from rhombus_dataset.splits import (
+    count_blocks,
+    split_by_camera,
+    split_names,
+    splits_by_time,
+    without_embargo,
+)
+
+MAX_FRAMES: Final = 200_000_000
+
+_STRATEGIES: Final = {
+    "interval": interval.choose,
+    "random": random.choose,
+    "stratified": stratified.choose,
+    "burst": burst.choose,
+    "timestamps": timestamps.choose,
+}
+
+
+def sample(lock: Lock) -> Schedule:
+    """Every frame that the lock plans: a pure function of the lock.
+
+    Raises UsageError where a split has no groups or no frames, or where the plan asks for nothing.
+    """
+    names = split_names(lock.splits)
+    _enough_groups(lock, names)
+    opened = {
+        zone: without_embargo(locked.windows, lock.splits, lock.seed)
+        for zone, locked in lock.zones.items()
+    }
+    open_ = [
+        Open(camera.uuid, camera.name, lock.zones[camera.timezone].offsets, opened[camera.timezone])
+        for camera in lock.cameras
+    ]
+    moments = _STRATEGIES[lock.sampling["strategy"]](lock, open_)
+    if len(moments.timestamp_ms) == 0:
+        raise UsageError("the plan asks for no frame at all: its windows hold no time for one")
+    split = _split_of(lock, moments)
+    _no_empty_split(lock, names, split)
+    return _schedule(lock, names, moments, split)
+
+
+def _split_of(lock: Lock, moments: Moments) -> npt.NDArray[np.uint8]:
+    if lock.splits is None:
+        return np.zeros(len(moments.timestamp_ms), np.uint8)
+    if lock.splits["by"] == "time":
+        decides = moments.timestamp_ms if moments.decides_ms is None else moments.decides_ms
+        return splits_by_time(decides, lock.splits, lock.seed)
+    of_camera = [split_by_camera(camera.uuid, lock.splits, lock.seed) for camera in lock.cameras]
+    return np.array(of_camera, np.uint8)[moments.camera]
+
+
+def _schedule(
+    lock: Lock, names: list[str], moments: Moments, split: npt.NDArray[np.uint8]
+) -> Schedule:
+    """One row for each moment and view of its camera, in the schedule's order."""
+    table = sorted(
+        {(lock.views[name], name) for camera in lock.cameras for name in camera.views}
+    )
+    index = {pair: i for i, pair in enumerate(table)}
+    views = [
+        np.array([index[lock.views[name], name] for name in camera.views], np.uint16)
+        for camera in lock.cameras
+    ]
+    counts = np.array([len(v) for v in views], np.int32)
+    rows = int(counts[moments.camera].sum())
+    if rows > MAX_FRAMES:
+        raise UsageError(f"the plan asks for {rows} frames; at most {MAX_FRAMES} make one dataset")
+    # Moments first, then their views in order: nothing else needs sorting by view.
+    order = np.lexsort((moments.camera, moments.timestamp_ms, split))
+    camera = moments.camera[order]
+    repeats = counts[camera]
+    view = np.empty(rows, np.uint16)
+    starts = np.cumsum(repeats, dtype=np.int64) - repeats
+    for i, of_camera in enumerate(views):
+        mine = starts[camera == i]
+        for k, value in enumerate(of_camera.tolist()):
+            view[mine + k] = value
+    return Schedule(
+        timestamp_ms=np.repeat(moments.timestamp_ms[order], repeats),
+        camera=np.repeat(camera, repeats),
+        view=view,
+        split=np.repeat(split[order], repeats),
+        cameras=lock.cameras,
+        views=tuple((name, geometry) for geometry, name in table),
+        splits=tuple(names),
+        offsets={zone: locked.offsets for zone, locked in lock.zones.items()},
+        data_format=lock.data_format,
+        frames_per_shard=lock.frames_per_shard,
+        shortfalls=moments.shortfalls,
+        notes=lock.notes + moments.notes,
+    )
+
+
+def _enough_groups(lock: Lock, names: list[str]) -> None:
+    splits: dict[str, Any] | None = lock.splits
+    if splits is None:
+        return
+    if splits["by"] == "camera":
+        groups, kind, advice = len(lock.cameras), "cameras", "name fewer splits, or split by time"
+    elif lock.times is not None:
+        blocks = np.unique(lock.times.timestamp_ms // splits["block"])
+        groups, kind, advice = len(blocks), "blocks of time", "use a shorter block"
+    else:
+        spans = sorted({pair for locked in lock.zones.values() for pair in locked.windows})
+        groups = max((count_blocks((pair,), splits["block"]) for pair in spans), default=0)
+        groups = max(
+            [groups, *(count_blocks(z.windows, splits["block"]) for z in lock.zones.values())]
+        )
+        kind, advice = "blocks of time", "use a shorter block, or longer windows"
+    if groups < len(names):
+        raise UsageError(
+            f"splits: {len(names)} splits ({', '.join(names)}) need at least as many {kind}, and the plan "
+            f"has {groups}: {advice}"
+        )
+
+
+def _no_empty_split(lock: Lock, names: list[str], split: npt.NDArray[np.uint8]) -> None:
+    assert len(names) < 256
+    present = np.bincount(split, minlength=len(names))
+    empty = [name for name, count in zip(names, present.tolist(), strict=True) if count == 0]
+    if not empty or lock.splits is None:
+        return
+    if lock.splits["by"] == "camera":
+        advice = f"give it a camera by name: assign: {{{empty[0]}: [{lock.cameras[0].name}]}}"
+    else:
+        advice = "use a shorter block, longer windows or another seed"
+    raise UsageError(f"splits: no frame falls into {', '.join(empty)}: {advice}")

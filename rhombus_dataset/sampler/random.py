@@ -1,0 +1,20 @@
+"""``random``: a number of moments, uniformly over the windows of each camera."""
+
+from __future__ import annotations
+
+from rhombus_dataset.lock import Lock
+from rhombus_dataset.sampler.cells import draw
+from rhombus_dataset.sampler.moments import Moments, Open
+
+
+def choose(lock: Lock, open_: list[Open]) -> Moments:
+    """With a total, the cameras take turns, so each has as many as any other that is not used up."""
+    return draw(
+        open_,
+        seed=lock.seed,
+        purpose="random",
+        strata=["camera"],
+        total=lock.sampling["frames"],
+        per_camera=lock.sampling["frames_per_camera"],
+        gap_ms=lock.sampling["min_gap"],
+    )

@@ -1,0 +1,201 @@
+"""The schedule: every planned frame, in order, in columns."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rhombus_dataset import schema
+from rhombus_dataset.frame import FrameRequest, frame_id
+from rhombus_dataset.geometry import Geometry, Polygon
+from rhombus_dataset.lock import LockedCamera
+
+_CHUNK_ROWS: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows [start, stop) of the schedule: number ``index`` of the ``count`` shards of its split."""
+
+    split: str
+    index: int
+    count: int
+    start: int
+    stop: int
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without their endings."""
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A stratum with less footage time than its fair share of frames takes."""
+
+    camera_name: str | None
+    local_hour: int | None
+    available: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Every planned frame, ordered by (split, timestamp, camera UUID, geometry).
+
+    ``timestamp_ms`` (int64, UTC), ``camera`` (int32), ``view`` (uint16) and ``split`` (uint8) have one
+    entry a row; the last three are indices into ``cameras`` (sorted by UUID), ``views`` (name and
+    geometry) and ``splits``. ``shortfalls`` and ``notes`` tell what sampling could not do.
+    """
+
+    timestamp_ms: npt.NDArray[np.int64]
+    camera: npt.NDArray[np.int32]
+    view: npt.NDArray[np.uint16]
+    split: npt.NDArray[np.uint8]
+    cameras: tuple[LockedCamera, ...]
+    views: tuple[tuple[str, Geometry], ...]
+    splits: tuple[str, ...]
+    offsets: dict[str, tuple[tuple[int, int], ...]]
+    data_format: str
+    frames_per_shard: int
+    shortfalls: tuple[Shortfall, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.timestamp_ms)
+
+    @functools.cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards in the order of their rows. Together they hold every row once."""
+        found: list[Shard] = []
+        bounds = np.searchsorted(self.split, np.arange(len(self.splits) + 1)).tolist()
+        for name, start, stop in zip(self.splits, bounds[:-1], bounds[1:], strict=True):
+            starts = range(start, stop, self.frames_per_shard)
+            for index, at in enumerate(starts):
+                end = min(at + self.frames_per_shard, stop)
+                found.append(Shard(name, index, len(starts), at, end))
+        return tuple(found)
+
+    def build_order(self) -> list[Shard]:
+        """The shards, oldest footage first: the cloud forgets it first."""
+        return sorted(self.shards, key=lambda shard: (self.timestamp_ms[shard.start], shard.start))
+
+    def request(self, row: int) -> FrameRequest:
+        """What to ask for, for one row."""
+        return FrameRequest(
+            self.cameras[self.camera[row]].uuid,
+            int(self.timestamp_ms[row]),
+            self.views[self.view[row]][1],
+        )
+
+    def camera_of(self, row: int) -> LockedCamera:
+        return self.cameras[self.camera[row]]
+
+    def masks(self, row: int) -> tuple[Polygon, ...]:
+        """The polygons to paint over the picture of a row."""
+        return self.cameras[self.camera[row]].masks
+
+    def local_time(self, row: int) -> dt.datetime:
+        """The time of a row on its camera's wall clock, with that clock's offset."""
+        timestamp_ms = int(self.timestamp_ms[row])
+        offsets = self.offsets[self.camera_of(row).timezone]
+        place = max(0, bisect.bisect_right(offsets, (timestamp_ms, 2**62)) - 1)
+        zone = dt.timezone(dt.timedelta(milliseconds=offsets[place][1]))
+        return dt.datetime.fromtimestamp(timestamp_ms / 1000, zone)
+
+    def local_hours(self) -> npt.NDArray[np.int8]:
+        """The local hour of the day (0 to 23) of every row: int8."""
+        result = np.empty(len(self), np.int8)
+        for index, camera in enumerate(self.cameras):
+            rows = np.flatnonzero(self.camera == index)
+            result[rows] = local_hours(self.timestamp_ms[rows], self.offsets[camera.timezone])
+        return result
+
+    def planned_table(self, start: int, stop: int) -> pa.Table:
+        """Rows [start, stop) as the columns of ``schema.PLANNED``."""
+        camera, view = self.camera[start:stop], self.view[start:stop]
+        geometries = [geometry for _, geometry in self.views]
+
+        def of_camera(values: list[str | None]) -> pa.Array:
+            return pa.array(values, pa.string()).take(pa.array(camera))
+
+        def of_view(name: str) -> npt.NDArray[np.int32]:
+            return np.array([getattr(g, name) for g in geometries], np.int32)[view]
+
+        ids = [
+            frame_id(self.cameras[c].uuid, t, geometries[v])
+            for c, t, v in zip(
+                camera.tolist(), self.timestamp_ms[start:stop].tolist(), view.tolist(), strict=True
+            )
+        ]
+        columns = {
+            "frame_id": ids,
+            "split": pa.array(self.splits).take(pa.array(self.split[start:stop])),
+            "camera_uuid": of_camera([c.uuid for c in self.cameras]),
+            "camera_name": of_camera([c.name for c in self.cameras]),
+            "location": of_camera([c.location for c in self.cameras]),
+            "timestamp": pa.array(self.timestamp_ms[start:stop]).cast(pa.timestamp("ms", tz="UTC")),
+            "timezone": of_camera([c.timezone for c in self.cameras]),
+            "view": pa.array([name for name, _ in self.views]).take(pa.array(view)),
+            "downscale": of_view("downscale"),
+            "crop_x": of_view("crop_x"),
+            "crop_y": of_view("crop_y"),
+            "crop_width": of_view("crop_width"),
+            "crop_height": of_view("crop_height"),
+        }
+        return pa.table(columns, schema=pa.schema(list(schema.PLANNED)))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 that names this build: of the ordered rows (UUID, time, geometry, masks, split), the
+        format and the frames a shard. Names, limits and addresses are not in it."""
+        row = np.dtype(
+            [("uuid", "S26"), ("t", "<i8"), ("g", "<i4", 5), ("masks", "S16"), ("split", "S16")]
+        )
+        cameras = np.zeros(len(self.cameras), row)
+        for i, camera in enumerate(self.cameras):
+            cameras[i]["uuid"] = camera.uuid.encode()
+            cameras[i]["masks"] = _short_hash(sorted(camera.masks))
+        geometries = np.array(
+            [
+                (g.downscale, g.crop_x, g.crop_y, g.crop_width, g.crop_height)
+                for _, g in self.views
+            ],
+            "<i4",
+        )
+        splits = np.array([_short_hash(name) for name in self.splits], "S16")
+        digest = hashlib.sha256(
+            f"rhombus-dataset {schema.FORMAT_VERSION} {self.data_format} {self.frames_per_shard}\n".encode()
+        )
+        for at in range(0, len(self), _CHUNK_ROWS):
+            part = slice(at, at + _CHUNK_ROWS)
+            rows = cameras[self.camera[part]]
+            rows["t"] = self.timestamp_ms[part]
+            rows["g"] = geometries[self.view[part]]
+            rows["split"] = splits[self.split[part]]
+            digest.update(rows.tobytes())
+        return digest.hexdigest()
+
+
+def local_hours(
+    timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]
+) -> npt.NDArray[np.int8]:
+    """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
+    table = np.array(offsets, np.int64)
+    place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
+    local = timestamps_ms + table[np.maximum(place, 0), 1]
+    return (local // 3_600_000 % 24).astype(np.int8)
+
+
+def _short_hash(value: object) -> bytes:
+    # In hex, since a trailing zero byte would be lost in a fixed-width field.
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16].encode()

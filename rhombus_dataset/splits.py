@@ -1,0 +1,82 @@
+"""Which split a frame belongs to: a stable hash of its block of time, or of its camera.
+
+Nothing about the rest of the plan goes into the decision, so a plan that grows moves no frame to another
+split.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.hashing import hash_key, hashes
+from rhombus_dataset.local_time import Intervals
+
+DEFAULT_SPLIT: Final = "train"
+
+
+def split_names(splits: dict[str, Any] | None) -> list[str]:
+    """The names of the splits, in the plan's order, which is the order of the dataset."""
+    return list(splits["fractions"]) if splits else [DEFAULT_SPLIT]
+
+
+def pick(values: npt.NDArray[np.uint64], fractions: dict[str, float]) -> npt.NDArray[np.uint8]:
+    """The index of the split for each hash: cumulative fractions of the range of 64 bits."""
+    cumulative = np.cumsum(list(fractions.values()))
+    limits = [min(2**64 - 1, int(limit * 2**64)) for limit in cumulative[:-1].tolist()]
+    return np.searchsorted(np.array(limits, np.uint64), values, side="right").astype(np.uint8)
+
+
+def splits_by_time(
+    timestamps_ms: npt.NDArray[np.int64], splits: dict[str, Any], seed: int
+) -> npt.NDArray[np.uint8]:
+    """The split of each timestamp, by its block of UTC epoch time: uint8, an index of the names."""
+    return pick(hashes(hash_key(seed, "split"), timestamps_ms // splits["block"]), splits["fractions"])
+
+
+def split_by_camera(camera_uuid: str, splits: dict[str, Any], seed: int) -> int:
+    """The split that all frames of this camera belong to."""
+    names = split_names(splits)
+    for name, uuids in splits["assign"].items():
+        if camera_uuid in uuids:
+            return names.index(name)
+    value = hashes(hash_key(seed, "split", camera_uuid), np.zeros(1, np.int64))
+    return int(pick(value, splits["fractions"])[0])
+
+
+def without_embargo(intervals: Intervals, splits: dict[str, Any] | None, seed: int) -> Intervals:
+    """``intervals`` less the times that are too near to a block of another split.
+
+    Half the embargo goes on each side of a boundary, so any two frames of different splits are at least
+    the embargo apart.
+    """
+    if not splits or splits["by"] != "time" or not splits["embargo"]:
+        return intervals
+    block, half = splits["block"], -(-splits["embargo"] // 2)
+    result: list[tuple[int, int]] = []
+    for start, end in intervals:
+        # Boundaries just outside the interval reach into it too.
+        first, last = (start - half) // block, (end + half) // block + 1
+        blocks = np.arange(first, last + 1, dtype=np.int64)
+        split = splits_by_time(blocks * block, splits, seed)
+        changes = (blocks[1:][split[1:] != split[:-1]] * block).tolist()
+        at = start
+        for boundary in changes:
+            if at < min(end, boundary - half):
+                result.append((at, min(end, boundary - half)))
+            at = max(at, boundary + half)
+        if at < end:
+            result.append((at, end))
+    return tuple(result)
+
+
+def count_blocks(intervals: Intervals, block: int) -> int:
+    """How many blocks the intervals touch."""
+    count, last = 0, None
+    for start, end in intervals:
+        first = start // block
+        count += (end - 1) // block - first + 1 - (first == last)
+        last = (end - 1) // block
+    return count
