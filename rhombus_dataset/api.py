@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-from rhombus_dataset import build as building
 
-from rhombus_dataset.build import BuildOutcome
+from rhombus_dataset.build import BuildOutcome, run_build
 from rhombus_dataset.card import write_card
 from rhombus_dataset.contact_sheet import Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
@@ -49,7 +48,7 @@ def init(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def schedule(plan: str | os.PathLike[str]) -> Schedule:
+def schedule_of(plan: str | os.PathLike[str]) -> Schedule:
     """Every frame that a build of ``plan`` would ask for, without asking for any.
 
     Raises InvalidFile, or UsageError where the splits cannot be made.
@@ -60,10 +59,17 @@ def schedule(plan: str | os.PathLike[str]) -> Schedule:
 def dry_run(plan: str | os.PathLike[str], out: str | os.PathLike[str] = ".") -> PlanSummary:
     """What a build of ``plan`` into ``out`` would come to: frames, requests, bytes and time.
 
-    Sends nothing. Raises as :func:`schedule`.
+    Sends nothing. Raises as :func:`schedule_of`.
     """
     checked = validate(plan)
-    return summarize(sample(resolve(checked, _now_ms())), checked.source.limits, free_bytes(Path(out)))
+    limits = checked.source.limits
+    return summarize(
+        sample(resolve(checked, _now_ms())),
+        checked.name,
+        limits.requests_per_second,
+        limits.burst,
+        free_bytes(Path(out)),
+    )
 
 
 def preview(
@@ -76,7 +82,7 @@ def preview(
     """Fetch ``count`` of the plan's moments as small full frames; draw its crops and masks on them.
 
     The moments are spread evenly over the schedule. The sheet is written to ``image`` (JPEG). Raises as
-    :func:`schedule`, and AccessRefused or HostUnreachable.
+    :func:`schedule_of`, and AccessRefused or HostUnreachable.
     """
     if count < 1:
         raise UsageError(f"a preview needs at least one frame, got {count}")
@@ -101,7 +107,7 @@ def preview(
                     image=decode_rgb(outcome.image)
                     if isinstance(outcome, Frame) and outcome.image is not None
                     else None,
-                    caption=(camera.name, planned.local_time_text(row)),
+                    caption=(camera.name, str(planned.local_time(row))),
                     reason=outcome.reason,
                     crops={
                         name: checked.views[name]
@@ -137,7 +143,7 @@ def build(
     path = Path(plan)
     checked = validate(path)
     with _opened(checked, url) as source, Progress(progress) as shown:
-        outcome = building.run_build(
+        outcome = run_build(
             checked,
             path.read_bytes(),
             Path(out),

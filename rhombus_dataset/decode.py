@@ -42,6 +42,11 @@ def decode_rgb(image: bytes) -> npt.NDArray[np.uint8]:
         raise DamagedPicture(f"damaged JPEG: {error}") from None
 
 
+def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90) -> bytes:
+    """An array (uint8, (H, W, 3), RGB) as JPEG."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=quality, colorspace="RGB")
+
+
 def measure(image: bytes) -> Measures:
     """Check that the picture is whole, and measure it (see :class:`Measures`).
 

@@ -96,10 +96,9 @@ def window_intervals(windows: Iterable[Window], zone: str, now_ms: int) -> Inter
     """When the windows are open for a camera in ``zone``. ``now_ms`` is what ``end: now`` means."""
     found: list[tuple[int, int]] = []
     for window in windows:
-        rough = [_rough_ms(window.start, now_ms), _rough_ms(window.end, now_ms)]
-        offsets = zone_offsets(zone, rough[0] - 2 * DAY_MS, rough[1] + 2 * DAY_MS)
-        start_ms = _utc_ms(window.start, offsets, now_ms)
-        end_ms = _utc_ms(window.end, offsets, now_ms)
+        start_ms = moment_ms(window.start, zone)
+        end_ms = now_ms if window.end.now else moment_ms(window.end, zone)
+        offsets = zone_offsets(zone, start_ms, max(start_ms, end_ms))
         excluded = {(day - _EPOCH.date()).days for day in window.exclude}
         daily = [(r.start_minute * MINUTE_MS, r.end_minute * MINUTE_MS) for r in window.daily]
         for low, high, offset in spans(offsets, start_ms, end_ms):
@@ -124,20 +123,10 @@ def merged(intervals: Iterable[tuple[int, int]]) -> Intervals:
     return tuple(result)
 
 
-def _rough_ms(moment: LocalTime, now_ms: int) -> int:
-    if moment.now:
-        return now_ms
-    return moment.utc_ms if moment.local is None and moment.utc_ms is not None else wall_clock_ms(_local(moment))
-
-
-def _utc_ms(moment: LocalTime, offsets: Offsets, now_ms: int) -> int:
-    if moment.now:
-        return now_ms
+def moment_ms(moment: LocalTime, zone: str) -> int:
+    """A moment other than now, for a camera in ``zone``, in UTC."""
     if moment.utc_ms is not None:
         return moment.utc_ms
-    return first_instant(offsets, wall_clock_ms(_local(moment)))
-
-
-def _local(moment: LocalTime) -> dt.datetime:
     assert moment.local is not None
-    return moment.local
+    local_ms = wall_clock_ms(moment.local)
+    return first_instant(zone_offsets(zone, local_ms - 2 * DAY_MS, local_ms + 2 * DAY_MS), local_ms)

@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 
 from rhombus_dataset.errors import InvalidFile, Problem, nearest
-from rhombus_dataset.local_time import first_instant, wall_clock_ms, zone_offsets
+from rhombus_dataset.local_time import moment_ms
+from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.wire import canonical_uuid
 
 MAX_PROBLEMS: Final = 50
-_DAY_MS: Final = 86_400_000
 
 
 def read_timestamps(
@@ -107,5 +107,4 @@ def _timestamp_ms(value: Any, column: str, zone: str) -> int:
     if moment.tzinfo is not None:
         epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
         return round((moment - epoch) / dt.timedelta(milliseconds=1))
-    local_ms = wall_clock_ms(moment)
-    return first_instant(zone_offsets(zone, local_ms - 2 * _DAY_MS, local_ms + 2 * _DAY_MS), local_ms)
+    return moment_ms(LocalTime(local=moment), zone)

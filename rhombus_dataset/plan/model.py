@@ -1,18 +1,36 @@
-"""The plan's vocabulary as types. What stands in a ``Plan`` is valid; nobody checks it again."""
+"""The plan's vocabulary as types. What stands in a ``Plan`` is valid; nobody checks it again.
+
+Validators read values as a person writes them (``5m``, ``25%``, ``06:00-20:00``); the fields hold them in one unit.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from rhombus_dataset.geometry import Geometry, Polygon
+from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.plan import values
+from rhombus_dataset.plan.values import (
+    DateValue,
+    DurationMs,
+    Flag,
+    Number,
+    Permyriad,
+    Slug,
+    SplitName,
+    Text,
+    Uuid,
+    Whole,
+    Zone,
+    shown,
+)
 
-# Placeholder types: the parsing (durations, crops, times) hangs on these as validators.
-DurationMs = Annotated[int, Field(ge=0)]
-SplitName = str
+DAY_MS = 86_400_000
 
 
 class Model(BaseModel):
@@ -20,100 +38,218 @@ class Model(BaseModel):
 
 
 class Auth(Model):
+    """How requests are signed. The key itself comes from the environment, never from a plan."""
+
     scheme: Literal["api-token", "partner-api-token", "api", "partner-api"] = "api-token"
-    org: str | None = None
-    certificate: Path | None = None
-    certificate_key: Path | None = None
+    org: Text | None = Field(None, description="The organisation of a partner's call (x-auth-org).")
+    certificate: Path | None = Field(None, description="Client certificate, PEM; for scheme api.")
+    certificate_key: Path | None = Field(None, description="Its private key, if in a file of its own.")
+
+    @model_validator(mode="after")
+    def _certificate(self) -> Self:
+        if self.scheme == "api" and self.certificate is None:
+            raise ValueError("scheme api signs with a client certificate: give certificate, a PEM file")
+        return self
 
 
 class Limits(Model):
-    requests_per_second: float = 5.0
-    burst: int = 20
-    concurrency: int = 16
-    per_camera: int = 4
-    timeout: DurationMs = 30_000
-    tries: int = 6
+    """How hard the source is asked. The cloud's rate limit belongs to the whole organisation."""
+
+    requests_per_second: Annotated[Number, Field(gt=0, le=100_000)] = 5.0
+    burst: Annotated[Whole, Field(ge=1, le=100_000)] = 20
+    concurrency: Annotated[Whole, Field(ge=1, le=256)] = 16
+    per_camera: Annotated[Whole, Field(ge=1, le=256)] = 4
+    timeout: Annotated[DurationMs, Field(ge=1_000, le=600_000)] = 30_000
+    tries: Annotated[Whole, Field(ge=1, le=20)] = 6
+
+
+def _check_url(value: Any) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"expected an address such as https://api2.rhombussystems.com, got {shown(value)}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("expected an address without user, password, query or fragment")
+    return str(value).rstrip("/")
 
 
 class RhombusSource(Model):
+    """The camera cloud, or anything that answers its API."""
+
     type: Literal["rhombus"]
-    url: str = "https://api2.rhombussystems.com"
+    url: Annotated[str, BeforeValidator(_check_url)] = "https://api2.rhombussystems.com"
     auth: Auth = Auth()
     limits: Limits = Limits()
-    allow_plain_http: bool = False
+    allow_plain_http: Flag = Field(False, description="Send the key unencrypted to another machine.")
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        check_encrypted(self.url, self.allow_plain_http)
+        return self
+
+
+def check_encrypted(url: str, allowed: bool) -> None:
+    """Raises ValueError for plain HTTP to another machine: it would show the key to everyone between."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or allowed:
+        return
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise ValueError(f"plain http would send the key unencrypted to {host}: use https")
 
 
 class RecordingsSource(Model):
+    """Video files on this machine, as a site file describes them, without HTTP."""
+
     type: Literal["recordings"]
-    site: Path  # absolute once parsed: relative to the plan's folder
-    limits: Limits = Limits()
+    site: Path
+    limits: Limits = Limits(requests_per_second=100_000, burst=1_000, concurrency=4)
+
+
+Point = Annotated[tuple[Permyriad, Permyriad], Field()]
 
 
 class Camera(Model):
-    uuid: str  # canonical, with facet
-    name: str
-    timezone: str  # IANA
-    location: str | None = None
-    views: tuple[str, ...]  # view names; all of the plan's where none are given
-    masks: tuple[Polygon, ...] = ()
+    """A camera by its UUID, with what holds for all of its frames."""
+
+    uuid: Uuid
+    name: Text
+    timezone: Zone
+    location: Text | None = None
+    views: tuple[str, ...] = Field((), description="Names of views; all of them where none are given.")
+    masks: tuple[Annotated[tuple[Point, ...], Field(min_length=3)], ...] = Field(
+        (), description="Polygons that are painted black: [x, y] points of the full frame."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "name" not in data and isinstance(data.get("uuid"), str):
+            return {**data, "name": data["uuid"]}
+        return data
+
+
+class CropInput(Model):
+    """The part of the full frame that a view shows."""
+
+    x: Permyriad
+    y: Permyriad
+    width: Permyriad
+    height: Permyriad
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        Geometry(1, self.x, self.y, self.width, self.height)
+        return self
+
+
+class View(Model):
+    """A crop, or the full frame, and how much smaller it is asked for."""
+
+    downscale: Annotated[Whole, Field(ge=1, le=64)] = 1
+    crop: CropInput | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        if self.crop is None:
+            return Geometry(self.downscale)
+        return Geometry(
+            self.downscale, self.crop.x, self.crop.y, self.crop.width, self.crop.height
+        )
 
 
 class DailyRange(Model):
-    """Minutes of the local day, [start, end), start < end <= 1440; ranges past midnight come as two."""
+    """Minutes of the local day, [start, end)."""
 
     start_minute: int
     end_minute: int
 
 
 class LocalTime(Model):
-    """A point in time as written: a wall-clock time of the camera's, or one with an offset (UTC)."""
+    """A moment as written: a wall-clock time of the camera's, one with an offset, or now."""
 
-    local: dt.datetime | None = None  # naive
+    local: dt.datetime | None = None
     utc_ms: int | None = None
     now: bool = False
 
 
+Moment = Annotated[LocalTime, BeforeValidator(lambda v: v if isinstance(v, LocalTime) else values.parse_moment(v)),
+                   values.MomentSchema]  # fmt: skip
+
+
 class Window(Model):
-    start: LocalTime
-    end: LocalTime
-    daily: tuple[DailyRange, ...] = ()  # empty: the whole day
-    weekdays: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)  # Monday is 0
-    exclude: tuple[dt.date, ...] = ()  # local dates
+    """When frames may be from: start included, end excluded, by the camera's local clock."""
+
+    start: Moment
+    end: Moment
+    daily: Annotated[
+        tuple[DailyRange, ...],
+        BeforeValidator(lambda v: v if isinstance(v, tuple) else values.parse_daily(v)),
+        values.DailySchema,
+    ] = ()
+    weekdays: Annotated[
+        tuple[int, ...],
+        BeforeValidator(lambda v: v if isinstance(v, tuple) else values.parse_weekdays(v)),
+        values.WeekdaysSchema,
+    ] = (0, 1, 2, 3, 4, 5, 6)
+    exclude: tuple[DateValue, ...] = Field((), description="Local dates that are left out.")
+
+
+Count = Annotated[Whole, Field(ge=1, le=200_000_000)]
 
 
 class IntervalSampling(Model):
+    """A frame every so often, anchored at the camera's local midnight."""
+
     strategy: Literal["interval"]
-    every: DurationMs  # 1 ms ... 24 h
-    jitter: DurationMs = 0  # <= every
+    every: Annotated[DurationMs, Field(ge=1, le=DAY_MS)]
+    jitter: DurationMs = 0
+
+    @model_validator(mode="after")
+    def _jitter(self) -> Self:
+        if self.jitter > self.every:
+            raise ValueError(f"jitter ({self.jitter} ms) must not be longer than every ({self.every} ms)")
+        return self
 
 
 class RandomSampling(Model):
+    """A number of frames, uniformly over the windows."""
+
     strategy: Literal["random"]
-    frames: int | None = None
-    frames_per_camera: int | None = None  # exactly one of the two
-    min_gap: DurationMs = 1_000
+    frames: Count | None = None
+    frames_per_camera: Count | None = None
+    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
 
 
 class StratifiedSampling(Model):
+    """A number of frames, spread evenly over strata."""
+
     strategy: Literal["stratified"]
-    frames: int | None = None
-    frames_per_camera: int | None = None
-    strata: tuple[Literal["camera", "hour"], ...] = ("camera", "hour")
-    min_gap: DurationMs = 1_000
+    frames: Count | None = None
+    frames_per_camera: Count | None = None
+    strata: Annotated[tuple[Literal["camera", "hour"], ...], Field(min_length=1)] = ("camera", "hour")
+    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
 
 
 class BurstSampling(Model):
+    """Groups of frames a fixed time apart."""
+
     strategy: Literal["burst"]
-    bursts: int | None = None
-    bursts_per_camera: int | None = None
-    frames_per_burst: int
-    spacing: DurationMs
-    min_gap: DurationMs = 1_000  # between the end of a burst and the start of the next
+    bursts: Count | None = None
+    bursts_per_camera: Count | None = None
+    frames_per_burst: Annotated[Whole, Field(ge=1, le=10_000)]
+    spacing: Annotated[DurationMs, Field(ge=1, le=DAY_MS)]
+    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
 
 
 class TimestampsSampling(Model):
+    """The moments of a CSV or Parquet file with the columns camera and timestamp_ms or timestamp."""
+
     strategy: Literal["timestamps"]
-    file: Path  # absolute once parsed; CSV or Parquet with camera and timestamp(_ms)
+    file: Path
 
 
 Sampling = Annotated[
@@ -121,36 +257,56 @@ Sampling = Annotated[
     Field(discriminator="strategy"),
 ]
 
+Fractions = Annotated[
+    dict[SplitName, Annotated[Number, Field(gt=0, le=1)]], Field(min_length=1, max_length=20)
+]
+
 
 class TimeSplits(Model):
+    """Blocks of UTC time, the same for all cameras, with a gap where the split changes."""
+
     by: Literal["time"]
-    block: DurationMs
+    block: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS * 366)]
     embargo: DurationMs = 0
-    fractions: dict[SplitName, float]
+    fractions: Fractions
+
+    @model_validator(mode="after")
+    def _embargo(self) -> Self:
+        if self.embargo >= self.block:
+            raise ValueError(f"embargo ({self.embargo} ms) must be shorter than block ({self.block} ms)")
+        return self
 
 
 class CameraSplits(Model):
+    """Whole cameras, by hash or as assigned."""
+
     by: Literal["camera"]
-    fractions: dict[SplitName, float]
-    assign: dict[SplitName, tuple[str, ...]] = {}  # split -> camera names or UUIDs
+    fractions: Fractions
+    assign: dict[str, tuple[str, ...]] = {}
 
 
 Splits = Annotated[TimeSplits | CameraSplits, Field(discriminator="by")]
 
 
 class Output(Model):
+    """How the dataset is stored."""
+
     format: Literal["parquet", "jpeg"] = "parquet"
-    frames_per_shard: int = 1000
+    frames_per_shard: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
 
 
 class Plan(Model):
+    """A sampling plan: which frames of which cameras, and the dataset that they make."""
+
     version: Literal[1]
-    name: str
-    seed: int = 0
+    name: Slug
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     source: Annotated[RhombusSource | RecordingsSource, Field(discriminator="type")]
-    cameras: tuple[Camera, ...]
-    views: dict[str, Geometry]  # {"full": Geometry()} where the plan has none
-    windows: tuple[Window, ...]  # may be empty with strategy timestamps only
+    cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=10_000)]
+    views: dict[
+        Slug, Annotated[Geometry, WithJsonSchema({"type": "object"})]
+    ] = {"full": Geometry()}
+    windows: Annotated[tuple[Window, ...], Field(max_length=1_000)] = ()
     sampling: Sampling
     splits: Splits | None = None
     output: Output = Output()

@@ -1,0 +1,87 @@
+"""Running the server: in the foreground for ``serve``, or beside other code for as long as it needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.server.app import create_app
+from rhombus_dataset.sources.recordings import Site, load_site
+
+
+def serve(site_path: Path, host: str = "127.0.0.1", port: int = 8765) -> None:
+    """Serve the site until SIGINT or SIGTERM. Port 0 picks a free one.
+
+    Prints ``listening on http://HOST:PORT`` once connections are accepted. Raises InvalidFile for a wrong
+    site file, and UsageError where it cannot listen, or may not without keys.
+    """
+    site = load_site(site_path)
+    with contextlib.closing(_listen(site, host, port)) as listener:
+        server = _Server(uvicorn.Config(create_app(site), log_level="warning", access_log=False))
+        server.announce = f"listening on {_url(listener)}"
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    site.footage.close()
+
+
+@contextlib.contextmanager
+def running_server(site: Site) -> Iterator[str]:
+    """Serve ``site`` from a thread on a free port of loopback; yields its address."""
+    with contextlib.closing(_listen(site, "127.0.0.1", 0)) as listener:
+        server = _Server(uvicorn.Config(create_app(site), log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            if not server.ready.wait(30):
+                raise UsageError("the server did not start within 30 s")
+            yield _url(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self.announce: str | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.announce is not None:
+            print(self.announce, flush=True)
+        self.ready.set()
+
+
+def _listen(site: Site, host: str, port: int) -> socket.socket:
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, address = info[0], info[4]
+    except socket.gaierror:
+        raise UsageError(f"{host}: no such address on this machine") from None
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not site.api_keys:
+        raise UsageError(
+            f"{site.path} names no api_keys: without keys the server listens on loopback only, "
+            f"and {host} is not"
+        )
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

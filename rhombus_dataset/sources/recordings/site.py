@@ -1,0 +1,237 @@
+"""The site file: which cameras there are on this machine, and the recordings that stand behind them."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+import zoneinfo
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
+
+from rhombus_dataset.errors import InvalidFile, Problem, nearest
+from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
+from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment, shown
+from rhombus_dataset.plan.model import LocalTime
+from rhombus_dataset.local_time import moment_ms
+from rhombus_dataset.sources.recordings.footage import Footage, UnreadableVideo
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Location(_Model):
+    uuid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    name: Text
+    tz: Zone
+
+
+_Moment = Annotated[LocalTime, BeforeValidator(parse_moment)]
+
+
+class _Video(_Model):
+    path: str
+    start: _Moment
+    repeat: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1
+
+
+class _Scene(_Model):
+    scene: Literal["demo"]
+    start: _Moment
+    duration: Annotated[int, BeforeValidator(parse_duration), Field(ge=1)]
+
+
+class _Camera(_Model):
+    uuid: Uuid
+    name: Text
+    location: str
+    recordings: list[Any] = []
+
+
+class _SiteFile(_Model):
+    api_keys: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")]] = []
+    locations: Annotated[list[Any], Field(min_length=1)]
+    cameras: Annotated[list[Any], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Footage from ``start_ms`` (UTC) on: a video file shown ``repeat`` times, or the scene (no path)."""
+
+    start_ms: int
+    duration_ms: Fraction
+    path: Path | None = None
+    repeat: int = 1
+
+    @property
+    def end_ms(self) -> Fraction:
+        return self.start_ms + self.duration_ms * self.repeat
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCamera:
+    """A camera of the site; its ``recordings`` are in order of time and don't overlap."""
+
+    uuid: str
+    name: str
+    location: str
+    timezone: str
+    recordings: tuple[Recording, ...]
+
+    def recording_at(self, timestamp_ms: int) -> Recording | None:
+        """What was being recorded at a moment (UTC milliseconds)."""
+        starts = [recording.start_ms for recording in self.recordings]
+        place = bisect.bisect_right(starts, timestamp_ms) - 1
+        if place >= 0 and timestamp_ms < self.recordings[place].end_ms:
+            return self.recordings[place]
+        return None
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that a site file says; ``cameras`` by bare UUID (without a facet)."""
+
+    path: Path
+    api_keys: tuple[str, ...]
+    cameras: dict[str, SiteCamera]
+    footage: Footage
+
+
+def load_site(path: Path) -> Site:
+    """Read a site file, and the index of every video that it names.
+
+    Paths are relative to the site file. Raises InvalidFile with every mistake, videos that cannot be read
+    included.
+    """
+    return _Reading(load_marked(path), path).site()
+
+
+_KINDS: Final = {"path": _Video, "scene": _Scene}
+
+
+class _Reading:
+    def __init__(self, marked: Marked, path: Path) -> None:
+        self._marked = marked
+        self._path = path
+        self._problems: list[Problem] = []
+        self._footage = Footage()
+
+    def site(self) -> Site:
+        top = self._valid((), _SiteFile, self._marked.value)
+        cameras: dict[str, SiteCamera] = {}
+        value = self._marked.value if isinstance(self._marked.value, dict) else {}
+        locations = self._locations(value.get("locations"))
+        for i, raw in enumerate(_as_list(value.get("cameras"))):
+            camera = self._camera(("cameras", i), raw, locations)
+            if camera is None:
+                continue
+            bare = camera.uuid[:22]
+            if bare in cameras:
+                self._refuse(("cameras", i, "uuid"), f"{bare} stands twice")
+            cameras[bare] = camera
+        if self._problems or top is None:
+            self._problems.sort(key=lambda p: (p.line or 0, p.column or 0))
+            raise InvalidFile(self._problems)
+        return Site(self._path, tuple(top.api_keys), cameras, self._footage)
+
+    def _locations(self, raw: Any) -> dict[str, _Location]:
+        found: dict[str, _Location] = {}
+        for i, value in enumerate(_as_list(raw)):
+            location = self._valid(("locations", i), _Location, value)
+            if location is not None:
+                found[location.name] = found[location.uuid] = location
+        return found
+
+    def _camera(self, path: Path_, raw: Any, locations: dict[str, _Location]) -> SiteCamera | None:
+        camera = self._valid(path, _Camera, raw)
+        if camera is None:
+            return None
+        location = locations.get(camera.location)
+        if location is None:
+            meant = nearest(camera.location, locations)
+            hint = f"; did you mean {meant}?" if meant else ""
+            self._refuse((*path, "location"), f"{shown(camera.location)} is not a location of the site{hint}")
+            return None
+        found: list[tuple[Recording, Path_]] = []
+        for k, value in enumerate(camera.recordings):
+            place = (*path, "recordings", k)
+            recording = self._recording(place, value, location.tz)
+            if recording is not None:
+                found.append((recording, place))
+        found.sort(key=lambda pair: pair[0].start_ms)
+        for (before, _), (after, place) in zip(found, found[1:], strict=False):
+            if after.start_ms < before.end_ms:
+                self._refuse(place, f"begins before the recording that starts at {_iso(before.start_ms)} ends")
+        return SiteCamera(
+            camera.uuid, camera.name, location.name, location.tz, tuple(r for r, _ in found)
+        )
+
+    def _recording(self, path: Path_, raw: Any, zone: str) -> Recording | None:
+        kinds = [kind for key, kind in _KINDS.items() if isinstance(raw, dict) and key in raw]
+        if len(kinds) != 1:
+            self._refuse(path, "expected a recording with either path (a video file) or scene: demo")
+            return None
+        value = self._valid(path, kinds[0], raw)
+        if value is None:
+            return None
+        if value.start.now:
+            self._refuse((*path, "start"), "expected a date or time, got now")
+            return None
+        start_ms = moment_ms(value.start, zone)
+        if isinstance(value, _Scene):
+            return Recording(start_ms, Fraction(value.duration))
+        assert isinstance(value, _Video)
+        file = (self._path.parent / value.path).absolute()
+        if not file.is_file():
+            self._refuse((*path, "path"), f"no such file: {file}")
+            return None
+        try:
+            index = self._footage.index(file)
+        except UnreadableVideo as error:
+            self._refuse((*path, "path"), str(error))
+            return None
+        return Recording(start_ms, index.duration_ms, file, value.repeat)
+
+    def _valid(self, path: Path_, kind: type[Any], value: Any) -> Any:
+        if not isinstance(value, dict):
+            self._refuse(path, f"expected fields ({', '.join(kind.model_fields)}), got {shown(value)}")
+            return None
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                place = path + tuple(details["loc"])
+                match details["type"]:
+                    case "extra_forbidden":
+                        meant = nearest(str(place[-1]), kind.model_fields)
+                        hint = f"; did you mean {meant}?" if meant else ""
+                        self._refuse(place, f"unknown field {shown(place[-1])}{hint}")
+                    case "missing":
+                        self._refuse(place[:-1], f"{place[-1]} is missing")
+                    case "value_error":
+                        self._refuse(place, str(details["ctx"]["error"]))
+                    case _:
+                        expected = details["msg"].removeprefix("Input should be ")
+                        self._refuse(place, f"expected {expected}, got {shown(details['input'])}")
+            return None
+
+    def _refuse(self, path: Path_, message: str) -> None:
+        self._problems.append(self._marked.problem(path, message))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _iso(utc_ms: int) -> str:
+    return dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC).isoformat()
+
+
+def offset_ms(zone: str, utc_ms: int) -> int:
+    """The zone's offset from UTC at a moment."""
+    moment = dt.datetime.fromtimestamp(utc_ms // 1000, zoneinfo.ZoneInfo(zone))
+    return round((moment.utcoffset() or dt.timedelta()) / dt.timedelta(milliseconds=1))

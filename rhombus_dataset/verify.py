@@ -1,0 +1,285 @@
+"""Every hash, count and picture of a dataset, checked again."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from rhombus_dataset import decode, manifest, schema
+from rhombus_dataset.card import card_text
+from rhombus_dataset.errors import DatasetError, RhombusDatasetError
+from rhombus_dataset.frame import Status
+from rhombus_dataset.lock import load_lock
+from rhombus_dataset.sampler import sample
+from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.storage import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is not as it should be; ``file`` is relative to the dataset."""
+
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked, and every fault that was found."""
+
+    problems: tuple[Fault, ...]
+    shards: int
+    rows: int
+    pictures: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "problems": [asdict(p) for p in self.problems], "ok": not self.problems}
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        checked = f"checked {self.shards} shards, {self.rows:,} rows, {self.pictures:,} pictures"
+        if not self.problems:
+            return f"{checked}: all as it should be"
+        return "\n".join([f"{checked}: {len(self.problems)} faults", *(f"  {p}" for p in self.problems)])
+
+
+def verify(dataset: str | Path) -> VerifyReport:
+    """Check the dataset in a folder against its own lock, manifest and hashes.
+
+    The schedule is computed from the lock again. Every manifest slice must hold its rows and be written as
+    this pyarrow writes them; every data file must have its sha256; every picture its own, and the
+    measures that are on record. Memory is bounded by a row group of pictures.
+
+    Raises DatasetError where there is no dataset at all.
+    """
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    cv2.setNumThreads(1)
+    return _Verifying(folder).report()
+
+
+class _Verifying:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._faults: list[Fault] = []
+        self._rows = 0
+        self._pictures = 0
+        self._shards = 0
+
+    def report(self) -> VerifyReport:
+        try:
+            schedule = sample(load_lock(self._folder))
+        except DatasetError as error:
+            if not (self._folder / schema.LOCK_FILE).exists():
+                raise
+            self._faults.append(Fault(schema.LOCK_FILE, str(error)))
+        except RhombusDatasetError as error:
+            self._faults.append(Fault(schema.LOCK_FILE, f"no schedule can be made from it: {error}"))
+        else:
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                self._check(schedule, pool)
+        return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures)
+
+    def _check(self, schedule: Schedule, pool: concurrent.futures.Executor) -> None:
+        missing = [
+            shard.stem
+            for shard in schedule.shards
+            if not (self._folder / schema.manifest_file(shard.stem)).exists()
+        ]
+        if missing:
+            self._fault(
+                schema.MANIFEST_FOLDER,
+                f"{len(missing)} of {len(schedule.shards)} shards are not there ({', '.join(missing[:3])}"
+                f"{', ...' if len(missing) > 3 else ''}): run the build again",
+            )
+        for shard in schedule.shards:
+            if shard.stem not in missing:
+                self._shards += 1
+                self._slice(schedule, shard, pool)
+        self._strangers(schedule)
+        self._texts(complete=not missing)
+
+    def _slice(self, schedule: Schedule, shard: Shard, pool: concurrent.futures.Executor) -> None:
+        name = schema.manifest_file(shard.stem)
+        path = self._folder / name
+        try:
+            header = manifest.read_header(path)
+            table = manifest.read_slice(path)
+        except DatasetError as error:
+            self._fault(name, f"damaged: {error}")
+            return
+        self._rows += table.num_rows
+        if header.schedule_digest != schedule.digest:
+            self._fault(name, f"of another schedule: {header.schedule_digest}, expected {schedule.digest}")
+            return
+        if (
+            pq.read_metadata(path).created_by == f"parquet-cpp-arrow version {pa.__version__}"
+            and manifest.slice_bytes(table) != path.read_bytes()
+        ):
+            self._fault(name, "its bytes are not those that its rows are written as")
+        planned = schedule.planned_table(shard.start, shard.stop)
+        columns = [field.name for field in schema.PLANNED]
+        if table.num_rows != shard.stop - shard.start:
+            self._fault(name, f"{table.num_rows} rows, expected {shard.stop - shard.start}")
+            return
+        if table.schema.names != schema.manifest_schema().names:
+            self._fault(name, f"columns {table.schema.names}, expected {schema.manifest_schema().names}")
+            return
+        if not table.select(columns).replace_schema_metadata(None).equals(planned):
+            # Names are not part of the digest: a plan whose names changed half-way may differ there.
+            fixed = [c for c in columns if c not in ("camera_name", "location", "view")]
+            if not table.select(fixed).replace_schema_metadata(None).equals(planned.select(fixed)):
+                self._fault(name, "its rows are not those of the schedule")
+        if manifest.content_sha256(table) != header.content_sha256:
+            self._fault(name, "its rows do not have the content_sha256 that its header names")
+        self._statuses(name, table)
+        if header.data_format == "parquet":
+            self._parquet(shard, header, table, pool)
+        else:
+            self._jpegs(shard, header, table, pool)
+
+    def _statuses(self, name: str, table: pa.Table) -> None:
+        count = 0
+        known = set(map(str, Status))
+        for row in table.select(["frame_id", "status", "reason", "file", "row", "sha256"]).to_pylist():
+            said = f"frame {row['frame_id']}"
+            if row["status"] not in known:
+                self._fault(name, f"{said}: unknown status {row['status']!r}")
+            elif row["status"] == Status.OK:
+                if row["row"] != count or row["file"] is None or row["sha256"] is None:
+                    self._fault(name, f"{said}: ok, but it does not say which picture is its own")
+                count += 1
+            elif row["reason"] is None or row["file"] is not None:
+                self._fault(name, f"{said}: {row['status']}, but without a reason, or with a picture")
+
+    def _parquet(
+        self,
+        shard: Shard,
+        header: manifest.SliceHeader,
+        table: pa.Table,
+        pool: concurrent.futures.Executor,
+    ) -> None:
+        name = schema.data_file(shard.stem)
+        path = self._folder / name
+        if not path.is_file():
+            self._fault(name, "missing, though its manifest slice stands")
+            return
+        found = sha256_of(path)
+        if found != header.data_sha256:
+            self._fault(name, f"sha256 {found}, expected {header.data_sha256}")
+        try:
+            with pq.ParquetFile(path) as file:
+                ok = table.filter(pa.compute.equal(table.column("status"), str(Status.OK)))
+                if file.metadata.num_rows != ok.num_rows:
+                    self._fault(name, f"{file.metadata.num_rows} rows, expected {ok.num_rows}")
+                    return
+                if not file.schema_arrow.equals(schema.data_schema(), check_metadata=True):
+                    self._fault(name, "its schema is not that of a data file")
+                    return
+                at = 0
+                for group in range(file.num_row_groups):
+                    part = file.read_row_group(group)
+                    rows = ok.slice(at, part.num_rows)
+                    at += part.num_rows
+                    scalars = [f.name for f in (*schema.PLANNED, *schema.MEASURED)]
+                    if not part.select(scalars).replace_schema_metadata(None).equals(
+                        rows.select(scalars).replace_schema_metadata(None)
+                    ):
+                        self._fault(name, f"row group {group}: its columns are not the manifest's")
+                    pictures = (value["bytes"].as_py() for value in part.column("image"))
+                    self._check_pictures(name, rows, pictures, pool)
+        except (OSError, pa.ArrowException) as error:
+            self._fault(name, f"damaged: {str(error).splitlines()[0][:160]}")
+
+    def _jpegs(
+        self,
+        shard: Shard,
+        header: manifest.SliceHeader,
+        table: pa.Table,
+        pool: concurrent.futures.Executor,
+    ) -> None:
+        name = schema.data_folder(shard.stem)
+        folder = self._folder / name
+        if not folder.is_dir():
+            self._fault(name, "missing, though its manifest slice stands")
+            return
+        ok = table.filter(pa.compute.equal(table.column("status"), str(Status.OK)))
+        expected = {f"{frame_id}.jpg" for frame_id in ok.column("frame_id").to_pylist()}
+        expected.add(schema.JPEG_METADATA_FILE)
+        present = {path.name for path in folder.iterdir()}
+        for missing in sorted(expected - present):
+            self._fault(f"{name}/{missing}", "missing")
+        for extra in sorted(present - expected):
+            self._fault(f"{name}/{extra}", "not part of the dataset")
+        found = manifest.folder_sha256([(n, sha256_of(folder / n)) for n in expected & present])
+        if expected == present and found != header.data_sha256:
+            self._fault(name, f"sha256 of its files {found}, expected {header.data_sha256}")
+        there = [i for i, f in enumerate(ok.column("frame_id").to_pylist()) if f"{f}.jpg" in present]
+        rows = ok.take(pa.array(there, pa.int64()))
+        pictures = ((folder / f"{f}.jpg").read_bytes() for f in rows.column("frame_id").to_pylist())
+        self._check_pictures(name, rows, pictures, pool)
+
+    def _check_pictures(
+        self,
+        name: str,
+        rows: pa.Table,
+        pictures: Iterator[bytes | None],
+        pool: concurrent.futures.Executor,
+    ) -> None:
+        self._pictures += rows.num_rows
+        columns = ["frame_id", "sha256", "width", "height", "luma", "sharpness", "dhash"]
+        checked = pool.map(_picture_fault, rows.select(columns).to_pylist(), pictures)
+        self._faults += [Fault(name, message) for message in checked if message is not None]
+
+    def _strangers(self, schedule: Schedule) -> None:
+        stems = {shard.stem for shard in schedule.shards}
+        for folder in (schema.MANIFEST_FOLDER, schema.DATA_FOLDER):
+            for path in sorted((self._folder / folder).glob("*")):
+                if path.name.removesuffix(".parquet") not in stems:
+                    self._fault(f"{folder}/{path.name}", "not part of the dataset")
+
+    def _texts(self, complete: bool) -> None:
+        if not (self._folder / schema.PLAN_FILE).is_file():
+            self._fault(schema.PLAN_FILE, "missing")
+        card = self._folder / schema.CARD_FILE
+        if not complete:
+            return
+        if not card.is_file():
+            self._fault(schema.CARD_FILE, "missing: run the build again")
+        elif not self._faults and card.read_bytes() != card_text(self._folder).encode():
+            self._fault(schema.CARD_FILE, "not the card of this manifest (changed by hand?)")
+
+    def _fault(self, file: str, message: str) -> None:
+        self._faults.append(Fault(file, message))
+
+
+def _picture_fault(row: dict[str, Any], picture: bytes | None) -> str | None:
+    said = f"frame {row['frame_id']}"
+    if picture is None:
+        return f"{said}: no picture"
+    sha256 = hashlib.sha256(picture).hexdigest()
+    if sha256 != row["sha256"]:
+        return f"{said}: sha256 {sha256}, expected {row['sha256']}"
+    try:
+        m = decode.measure(picture)
+    except decode.DamagedPicture as error:
+        return f"{said}: {error}"
+    found = (m.width_px, m.height_px, m.luma, m.sharpness, m.dhash)
+    expected = (row["width"], row["height"], row["luma"], row["sharpness"], row["dhash"])
+    if found != expected:
+        return f"{said}: measures {found}, expected {expected}"
+    return None
