@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import hashlib
-import mmap
 import os
 import struct
 import threading
@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
@@ -39,6 +39,7 @@ _RECORD: Final = struct.Struct("<4sIIQ")
 _CRC: Final = struct.Struct("<I")
 _FRAME: Final = b"FRAM"
 _MAX_OUTCOME_BYTES: Final = 64 * 1024
+_USUAL_HEAD_BYTES: Final = 512
 _MAX_OPEN: Final = 64
 
 
@@ -72,16 +73,14 @@ class Journal:
             return []
         rows: list[int] = []
         end = 0
-        with translated(self.path), self.path.open("rb") as file:
-            if file.read(_HEADER_BYTES) == self._header:
+        with translated(self.path), self.reading() as reading:
+            if reading.header() == self._header:
                 end = _HEADER_BYTES
-                with _mapped(file.fileno()) as view:
-                    for record in _records(view):
-                        picture = view[record.start : record.stop]
-                        if not _matches(record.frame, picture):
-                            break
-                        rows.append(record.row)
-                        end = record.stop
+                for record in reading.records():
+                    if not _matches(record.frame, reading.picture(record)):
+                        break
+                    rows.append(record.row)
+                    end = record.stop
         with translated(self.path):
             if end:
                 os.truncate(self.path, end)
@@ -125,16 +124,9 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def read(self) -> tuple[list[Record], mmap.mmap | None]:
-        """All records in order of arrival, and the file's bytes (None where it has none).
-
-        The caller closes the map.
-        """
-        if not self.path.exists():
-            return [], None
-        with translated(self.path), self.path.open("rb") as file:
-            view = _mapped(file.fileno())
-        return list(_records(view)), view
+    def reading(self) -> Reading:
+        """Everything that was recorded, in order of arrival."""
+        return Reading(self.path)
 
     def remove(self) -> None:
         self._dirty = False
@@ -218,29 +210,58 @@ class Journals:
         return Journal(self._folder / f"{shard}.journal", self._digest, shard)
 
 
-def _mapped(descriptor: int) -> mmap.mmap:
-    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+class Reading:
+    """An open journal file. Pictures are read when they are asked for, straight to where they are wanted."""
 
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = os.fstat(self._descriptor).st_size
 
-def _records(view: mmap.mmap) -> Iterator[Record]:
-    """The records up to the first that is torn or damaged."""
-    at = _HEADER_BYTES
-    size = len(view)
-    while at + _RECORD.size + _CRC.size <= size:
-        head = view[at : at + _RECORD.size]
-        magic, row, outcome_length, image_length = _RECORD.unpack(head)
-        if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
-            return
-        (crc,) = _CRC.unpack(view[at + _RECORD.size : at + _RECORD.size + _CRC.size])
-        start = at + _RECORD.size + _CRC.size + outcome_length
-        stop = start + image_length
-        if stop > size:
-            return
-        outcome = view[start - outcome_length : start]
-        if zlib.crc32(outcome, zlib.crc32(head)) != crc:
-            return
-        yield Record(row, _outcome_from_json(outcome), start, stop)
-        at = stop
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def header(self) -> bytes:
+        return os.pread(self._descriptor, _HEADER_BYTES, 0)
+
+    def records(self) -> Iterator[Record]:
+        """The records up to the first that is torn or damaged; pictures are not looked at."""
+        at = _HEADER_BYTES
+        fixed = _RECORD.size + _CRC.size
+        while at + fixed <= self._size:
+            block = os.pread(self._descriptor, _USUAL_HEAD_BYTES, at)
+            magic, row, outcome_length, image_length = _RECORD.unpack_from(block)
+            if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
+                return
+            start = at + fixed + outcome_length
+            stop = start + image_length
+            if stop > self._size:
+                return
+            if fixed + outcome_length > len(block):
+                block = os.pread(self._descriptor, fixed + outcome_length, at)
+            (crc,) = _CRC.unpack_from(block, _RECORD.size)
+            outcome = block[fixed : fixed + outcome_length]
+            if zlib.crc32(outcome, zlib.crc32(block[: _RECORD.size])) != crc:
+                return
+            yield Record(row, _outcome_from_json(outcome), start, stop)
+            at = stop
+
+    def picture(self, record: Record) -> bytes:
+        """The picture's bytes."""
+        content = bytearray(record.stop - record.start)
+        self.picture_into(record, memoryview(content))
+        return bytes(content)
+
+    def picture_into(self, record: Record, target: memoryview) -> None:
+        """Read the picture into a buffer of its length. Raises OSError where the file has become shorter."""
+        done = 0
+        while done < len(target):
+            count = os.preadv(self._descriptor, [target[done:]], record.start + done)
+            if count == 0:
+                raise OSError(errno.EIO, "the journal has become shorter")
+            done += count
 
 
 def _matches(frame: Frame, picture: bytes) -> bool:

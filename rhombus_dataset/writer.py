@@ -7,7 +7,6 @@ its manifest slice, written last: a shard counts once its slice stands.
 from __future__ import annotations
 
 import collections
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,9 +18,9 @@ import pyarrow.parquet as pq
 from rhombus_dataset import manifest, schema
 from rhombus_dataset.frame import Status
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.journal import Journal, Record
+from rhombus_dataset.journal import Journal, Reading, Record
 from rhombus_dataset.schedule import Schedule, Shard
-from rhombus_dataset.storage import sha256_of, staged_file, staged_folder
+from rhombus_dataset.storage import sha256_of, staged_file, staged_folder, translated
 
 ROW_GROUP_PICTURES: Final = 100
 ROW_GROUP_BYTES: Final = 64 * 1024 * 1024
@@ -47,9 +46,8 @@ def commit_shard(
     ``journal`` must hold every row of the shard. Memory is bounded by one row group, whatever the
     size of the shard. Raises StorageError.
     """
-    received, view = journal.read()
-    try:
-        by_row = {record.row: record for record in received}
+    with translated(journal.path), journal.reading() as reading:
+        by_row = {record.row: record for record in reading.records()}
         records = [by_row[row] for row in range(shard.start, shard.stop)]
         table = _scalar_table(schedule, shard, records)
         ok = [i for i, record in enumerate(records) if record.frame.status is Status.OK]
@@ -57,13 +55,10 @@ def commit_shard(
         ok_records = [records[i] for i in ok]
         if data_format == "parquet":
             name = schema.data_file(shard.stem)
-            data_sha256 = _write_parquet(out / name, ok_table, ok_records, view)
+            data_sha256 = _write_parquet(out / name, ok_table, ok_records, reading)
         else:
             name = schema.data_folder(shard.stem)
-            data_sha256 = _write_jpegs(out / name, ok_table, ok_records, view)
-    finally:
-        if view is not None:
-            view.close()
+            data_sha256 = _write_jpegs(out / name, ok_table, ok_records, reading)
     rows = _manifest_table(table, records, name, data_format, _size_warnings(schedule, records))
     manifest.write_slice(
         out / schema.manifest_file(shard.stem),
@@ -131,7 +126,7 @@ def _manifest_table(
 
 
 def _write_parquet(
-    path: Path, table: pa.Table, records: list[Record], view: mmap.mmap | None
+    path: Path, table: pa.Table, records: list[Record], reading: Reading
 ) -> str:
     data_schema = schema.data_schema()
     with staged_file(path) as staged:
@@ -148,8 +143,7 @@ def _write_parquet(
             for start, stop in _row_groups(records):
                 part = table.slice(start, stop - start)
                 names = [f"{frame_id}.jpg" for frame_id in part.column("frame_id").to_pylist()]
-                assert view is not None
-                image = _image_column(names, records[start:stop], view)
+                image = _image_column(names, records[start:stop], reading)
                 writer.write_table(pa.table([image, *part.columns], schema=data_schema))
         return sha256_of(staged)
 
@@ -167,15 +161,15 @@ def _row_groups(records: list[Record]) -> Iterator[tuple[int, int]]:
         yield start, len(records)
 
 
-def _image_column(names: list[str], records: list[Record], view: mmap.mmap) -> pa.Array:
-    """The pictures as Arrow's own buffers, copied once, straight from the journal's pages."""
+def _image_column(names: list[str], records: list[Record], reading: Reading) -> pa.Array:
+    """The pictures as Arrow's own buffers, read straight into them from the journal."""
     offsets = np.zeros(len(records) + 1, np.int32)
     np.cumsum([record.stop - record.start for record in records], out=offsets[1:])
     content = np.empty(int(offsets[-1]), np.uint8)
-    source = np.frombuffer(view, np.uint8)
-    for record, start, stop in zip(records, offsets[:-1], offsets[1:], strict=True):
-        content[start:stop] = source[record.start : record.stop]
-    del source
+    target = memoryview(content)
+    bounds = offsets.tolist()
+    for record, start, stop in zip(records, bounds[:-1], bounds[1:], strict=True):
+        reading.picture_into(record, target[start:stop])
     pictures = pa.Array.from_buffers(
         pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)]
     )
@@ -184,13 +178,12 @@ def _image_column(names: list[str], records: list[Record], view: mmap.mmap) -> p
     )
 
 
-def _write_jpegs(path: Path, table: pa.Table, records: list[Record], view: mmap.mmap | None) -> str:
+def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: Reading) -> str:
     names = [f"{frame_id}.jpg" for frame_id in table.column("frame_id").to_pylist()]
     files: list[tuple[str, str]] = []
     with staged_folder(path) as staged:
         for name, record in zip(names, records, strict=True):
-            assert view is not None
-            (staged / name).write_bytes(view[record.start : record.stop])
+            (staged / name).write_bytes(reading.picture(record))
             files.append((name, record.frame.sha256 or ""))
         pq.write_table(
             table.add_column(0, "file_name", pa.array(names, pa.string())),

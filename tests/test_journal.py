@@ -45,11 +45,10 @@ def write(path: Path, received: list[Frame]) -> None:
 
 
 def read(path: Path) -> list[tuple[int, Frame, bytes]]:
-    records, view = Journal(path, "digest", "shard").read()
-    if view is None:
+    if not path.exists():
         return []
-    with view:
-        return [(r.row, r.frame, view[r.start : r.stop]) for r in records]
+    with Journal(path, "digest", "shard").reading() as reading:
+        return [(r.row, r.frame, reading.picture(r)) for r in reading.records()]
 
 
 def without_image(frame: Frame) -> Frame:
