@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import requests
 import requests.adapters
 import urllib3
+import urllib3.connection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -32,7 +33,53 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """A longer answer is not read to its end."""
 
 
+class _WholeRequest:
+    """Sends a request's head and body in one piece: one system call, and one packet for a small one."""
+
+    _parts: list[bytes] | None = None
+
+    def request(self, *args: Any, **options: Any) -> None:
+        self._parts = []
+        try:
+            super().request(*args, **options)  # type: ignore[misc]
+            whole = b"".join(self._parts)
+        finally:
+            self._parts = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._parts is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._parts.append(data)
+
+
+class _HTTPConnection(_WholeRequest, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_WholeRequest, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
 class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
     def pool_for(
         self,
         request: requests.PreparedRequest,
