@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-
 from rhombus_dataset.build import BuildOutcome, run_build
 from rhombus_dataset.card import write_card
 from rhombus_dataset.contact_sheet import Tile, contact_sheet
@@ -92,9 +91,7 @@ def preview(
     tiles: list[Tile] = []
     with _opened(checked, url) as source:
         stop = threading.Event()
-        fetcher = Fetcher(
-            source, Quota(limits.requests_per_second, limits.burst, stop), 2, lambda *_: None
-        )
+        fetcher = Fetcher(source, Quota(limits.requests_per_second, limits.burst, stop), 2, lambda *_: None)
         for row in sorted({i * len(planned) // count for i in range(min(count, len(planned)))}):
             camera = planned.camera_of(row)
             request = planned.request(row)
@@ -110,9 +107,7 @@ def preview(
                     caption=(camera.name, str(planned.local_time(row))),
                     reason=outcome.reason,
                     crops={
-                        name: checked.views[name]
-                        for name in camera.views
-                        if checked.views[name].is_cropped
+                        name: checked.views[name] for name in camera.views if checked.views[name].is_cropped
                     },
                     masks=camera.masks,
                 )

@@ -167,7 +167,7 @@ def _same_build(out: Path, plan: Plan, now_ms: int) -> tuple[Lock, Schedule]:
         return lock, sample(lock)
     old = load_lock(out)
     # `end: now` means the now of the first run.
-    lock = resolve(plan, old.resolved_at_ms)
+    lock = resolve(plan, now_ms if old.now_ms is None else old.now_ms)
     schedule = sample(lock)
     if lock != old and (held := sample(old).digest) != schedule.digest:
         raise OtherDataset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import yaml
@@ -14,7 +14,7 @@ from rhombus_dataset.lock import Lock, load_lock
 from rhombus_dataset.splits import split_names
 from rhombus_dataset.storage import write_file
 
-_SIZE_CATEGORIES = [
+_SIZE_CATEGORIES: Final[list[tuple[int, str]]] = [
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
     (100_000, "10K<n<100K"),
@@ -42,7 +42,8 @@ def card_text(folder: Path) -> str:
 def _front_matter(folder: Path, lock: Lock, rows: pd.DataFrame) -> dict[str, Any]:
     ok = rows[rows["status"] == Status.OK]
     by_split = ok.groupby("split").size()
-    splits, data_files = [], []
+    splits: list[dict[str, Any]] = []
+    data_files: list[dict[str, str]] = []
     for name in split_names(lock.splits):
         pattern = f"{schema.DATA_FOLDER}/{name}-*" + (".parquet" if lock.data_format == "parquet" else "/*")
         # A split without a single picture is not one that can be loaded.
@@ -50,7 +51,7 @@ def _front_matter(folder: Path, lock: Lock, rows: pd.DataFrame) -> dict[str, Any
             size = sum(p.stat().st_size for p in sorted(folder.glob(pattern)) if p.is_file())
             splits.append({"name": name, "num_bytes": size, "num_examples": int(by_split[name])})
             data_files.append({"split": name, "path": pattern})
-    total = sum(split["num_bytes"] for split in splits)
+    total = sum(int(split["num_bytes"]) for split in splits)
     features = [
         {"name": name, "dtype": "image" if feature["_type"] == "Image" else feature["dtype"]}
         for name, feature in schema.features().items()
@@ -88,10 +89,13 @@ def _body(lock: Lock, rows: pd.DataFrame) -> list[str]:
         *_table(["status", "frames"], [[s, f"{counts[s]:,}"] for s in map(str, Status) if counts.get(s, 0)]),
         "",
     ]
-    reasons = rows["reason"].dropna().value_counts().sort_index()
-    if len(reasons):
+    reasons = {str(r): int(n) for r, n in rows["reason"].dropna().value_counts().sort_index().items()}
+    if reasons:
         lines += ["Why frames are not there:", ""]
-        lines += [*_table(["reason", "frames"], [[f"`{_code(r)}`", f"{n:,}"] for r, n in reasons.items()]), ""]
+        lines += [
+            *_table(["reason", "frames"], [[f"`{_code(r)}`", f"{n:,}"] for r, n in reasons.items()]),
+            "",
+        ]
     lines += ["## Cameras", ""]
     lines += _table(
         ["camera", "location", "time zone", "planned", "ok"],
@@ -108,13 +112,13 @@ def _body(lock: Lock, rows: pd.DataFrame) -> list[str]:
     )
     lines += ["", "## Views", ""]
     geometry = ["view", "downscale", "crop_x", "crop_y", "crop_width", "crop_height"]
-    views = rows.groupby(geometry, sort=True)["status"].agg(lambda s: int((s == Status.OK).sum()))
+    views = rows.assign(ok=rows["status"] == Status.OK).groupby(geometry, sort=True)["ok"].sum().reset_index()
     lines += _table(
         ["view", "downscale", "crop x", "y", "width", "height (permyriads)", "ok"],
-        [[*(str(part) for part in key), f"{n:,}"] for key, n in views.items()],
+        [[*map(str, view[:-1]), f"{view[-1]:,}"] for view in views.itertuples(index=False, name=None)],
     )
-    sizes = ok.groupby(["width", "height"]).size()
-    told = ", ".join(f"{int(w)} x {int(h)} ({n:,})" for (w, h), n in sizes.items())
+    sizes = ok.groupby(["width", "height"]).size().reset_index(name="n")
+    told = ", ".join(f"{int(w)} x {int(h)} ({n:,})" for w, h, n in sizes.itertuples(index=False, name=None))
     lines += ["", f"Sizes of the pictures in pixels: {told or 'none'}.", "", "## Splits", ""]
     lines += _table(
         ["split", "planned", "ok"],
@@ -182,7 +186,9 @@ def _gaps(lock: Lock, rows: pd.DataFrame) -> list[str]:
         lost = int((part["status"] != Status.OK).sum())
         if lost:
             share = 100 * lost / len(part)
-            gaps.append(f"- {_cell(str(name))}: {lost:,} of {len(part):,} planned frames are not there ({share:.1f} %).")
+            gaps.append(
+                f"- {_cell(str(name))}: {lost:,} of {len(part):,} planned frames are not there ({share:.1f} %)."
+            )
     gaps += [f"- {note}." for note in lock.notes]
     return gaps or ["None: every planned frame is there."]
 

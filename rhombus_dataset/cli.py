@@ -119,9 +119,7 @@ def build(plan: Path, out: Path, url: str | None, quiet: bool, as_json: bool) ->
 
     stopper = _Stopper()
     with stopper:
-        outcome = api.build(
-            plan, out, url=url, stop=stopper.event, progress=None if quiet else sys.stderr
-        )
+        outcome = api.build(plan, out, url=url, stop=stopper.event, progress=None if quiet else sys.stderr)
     counts = {str(status): outcome.counts.get(status, 0) for status in Status}
     if as_json:
         _print_json(

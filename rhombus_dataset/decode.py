@@ -37,14 +37,22 @@ def decode_rgb(image: bytes) -> npt.NDArray[np.uint8]:
     """
     _check_header(image)
     try:
-        return simplejpeg.decode_jpeg(image, colorspace="RGB", strict=True)
+        rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(image, colorspace="RGB", strict=True)
     except ValueError as error:
         raise DamagedPicture(f"damaged JPEG: {error}") from None
+    return rgb
 
 
-def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90) -> bytes:
-    """An array (uint8, (H, W, 3), RGB) as JPEG."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality=quality, colorspace="RGB")
+def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str = "444") -> bytes:
+    """An array (uint8, (H, W, 3), RGB) as JPEG; ``subsampling`` is that of the colours, or Gray."""
+    grey = subsampling == "Gray"
+    jpeg: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(rgb[:, :, :1] if grey else rgb),
+        quality=quality,
+        colorspace="GRAY" if grey else "RGB",
+        colorsubsampling=subsampling,
+    )
+    return jpeg
 
 
 def measure(image: bytes) -> Measures:
@@ -97,16 +105,7 @@ def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> b
     rgb = decode_rgb(image)
     rgb[covered] = 0
     _, _, _, subsampling = simplejpeg.decode_jpeg_header(image)
-    if subsampling == "Gray":
-        return simplejpeg.encode_jpeg(
-            np.ascontiguousarray(rgb[:, :, :1]),
-            quality=MASKED_QUALITY,
-            colorspace="GRAY",
-            colorsubsampling="Gray",
-        )
-    return simplejpeg.encode_jpeg(
-        rgb, quality=MASKED_QUALITY, colorspace="RGB", colorsubsampling=subsampling
-    )
+    return encode_rgb(rgb, MASKED_QUALITY, subsampling)
 
 
 def mask_pixels(

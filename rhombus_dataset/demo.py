@@ -47,7 +47,7 @@ def run_demo(out: Path) -> None:
         f"{outcome.seconds:.1f} s. Three things to try next:\n\n"
         f"  rhombus-dataset verify {out}\n"
         f"  python -c \"import pandas; print(pandas.read_parquet('{out}/manifest')"
-        '[[\'camera_name\', \'timestamp\', \'view\', \'status\', \'luma\']])"\n'
+        "[['camera_name', 'timestamp', 'view', 'status', 'luma']])\"\n"
         f"  rhombus-dataset init my-plan.yaml\n"
     )
 

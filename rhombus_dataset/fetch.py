@@ -101,9 +101,7 @@ class Fetcher:
         # The counter is read as it prints itself: next() is atomic, and += is not.
         return int(repr(self._requests)[6:-1])
 
-    def _judge(
-        self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]
-    ) -> tuple[Frame, int]:
+    def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Frame, int]:
         """The outcome if no more is tried, and how many tries this kind of outcome is worth."""
         match reply:
             case wire.Picture(image=image, mime_type=mime_type, warning=warning):
@@ -140,9 +138,7 @@ class Fetcher:
         self._quota.sleep(self._random.uniform(0, ceiling_s))
 
 
-def stored_frame(
-    image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None
-) -> Frame:
+def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Frame:
     """The ``ok`` outcome for a picture that came: masked, measured and hashed.
 
     Raises decode.DamagedPicture.

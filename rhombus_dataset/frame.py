@@ -42,10 +42,7 @@ def frame_id(camera_uuid: str, timestamp_ms: int, geometry: Geometry) -> str:
     dataset may change without changing it.
     """
     g = geometry
-    text = (
-        f"{camera_uuid} {timestamp_ms} {g.downscale} "
-        f"{g.crop_x} {g.crop_y} {g.crop_width} {g.crop_height}"
-    )
+    text = f"{camera_uuid} {timestamp_ms} {g.downscale} {g.crop_x} {g.crop_y} {g.crop_width} {g.crop_height}"
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:20]
 
 

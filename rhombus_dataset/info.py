@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from rhombus_dataset import manifest, schema
@@ -87,7 +88,7 @@ def info(dataset: str | Path) -> DatasetInfo:
     timestamps = rows["timestamp"]
     hours: dict[int, int] = {}
     for camera in lock.cameras:
-        mine = rows.loc[rows["camera_uuid"] == camera.uuid, "timestamp"].astype("int64").to_numpy()
+        mine = np.asarray(rows.loc[rows["camera_uuid"] == camera.uuid, "timestamp"].astype("int64"), np.int64)
         for hour in local_hours(mine, lock.zones[camera.timezone].offsets).tolist():
             hours[hour] = hours.get(hour, 0) + 1
     reasons = rows["reason"].dropna().value_counts()
@@ -118,12 +119,14 @@ def _rows(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({f.name: pd.Series(dtype="object") for f in schema.manifest_schema()}).astype(
             {"timestamp": "datetime64[ms, UTC]"}
         )
-    return manifest.read_manifest(folder).to_pandas()
+    rows: pd.DataFrame = manifest.read_manifest(folder).to_pandas()
+    return rows
 
 
 def _by(rows: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for (value, status), n in rows.groupby([column, "status"], sort=True).size().items():
+    counted = rows.groupby([column, "status"], sort=True).size().reset_index(name="n")
+    for value, status, n in counted.itertuples(index=False, name=None):
         found.setdefault(str(value), {})[str(status)] = int(n)
     return found
 

@@ -7,6 +7,7 @@ number, so windows, days and hours are plain arithmetic on integers. All times a
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import zoneinfo
 from collections.abc import Iterable, Iterator
 
@@ -129,4 +130,10 @@ def moment_ms(moment: LocalTime, zone: str) -> int:
         return moment.utc_ms
     assert moment.local is not None
     local_ms = wall_clock_ms(moment.local)
-    return first_instant(zone_offsets(zone, local_ms - 2 * DAY_MS, local_ms + 2 * DAY_MS), local_ms)
+    return first_instant(_offsets_around(zone, local_ms // DAY_MS), local_ms)
+
+
+@functools.lru_cache(maxsize=1024)
+def _offsets_around(zone: str, local_day: int) -> Offsets:
+    # Kept, since a timestamps file may hold many local times of one day.
+    return zone_offsets(zone, (local_day - 2) * DAY_MS, (local_day + 3) * DAY_MS)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class LockedZone:
     windows: Intervals
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Times:
     """The times of a timestamps file: ``camera`` (int32, an index of the lock's cameras) and
     ``timestamp_ms`` (int64, UTC), sorted by both, each pair once."""
@@ -65,25 +65,35 @@ class Times:
     camera: npt.NDArray[np.int32]
     timestamp_ms: npt.NDArray[np.int64]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Times):
+            return NotImplemented
+        return np.array_equal(self.camera, other.camera) and np.array_equal(
+            self.timestamp_ms, other.timestamp_ms
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True, slots=True)
 class Lock:
     """Everything that the schedule depends on.
 
-    ``resolved_at_ms`` is the moment that ``end: now`` was frozen at. ``sampling`` and ``splits`` are the
+    ``now_ms`` is what ``end: now`` was frozen at, and None where no window says so: nothing else in a
+    lock depends on when it was made. ``sampling`` and ``splits`` are the
     plan's, in milliseconds and camera UUIDs.
     """
 
     name: str
     seed: int
-    resolved_at_ms: int
+    now_ms: int | None
     source: dict[str, str]
     cameras: tuple[LockedCamera, ...]
     views: dict[str, Geometry]
     zones: dict[str, LockedZone]
     sampling: dict[str, Any]
     splits: dict[str, Any] | None
-    data_format: str
+    data_format: Literal["parquet", "jpeg"]
     frames_per_shard: int
     times: Times | None = None
     notes: tuple[str, ...] = ()
@@ -101,7 +111,7 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
             camera.name,
             camera.location,
             camera.timezone,
-            _distinct_views(camera.views, plan.views),
+            _distinct_views(camera.views or plan.views, plan.views),
             camera.masks,
         )
         for camera in sorted(plan.cameras, key=lambda camera: camera.uuid)
@@ -128,13 +138,13 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
             split: sorted(by_name.get(camera, camera) for camera in assigned)
             for split, assigned in plan.splits.assign.items()
         }
-    source = {"type": plan.source.type}
+    source: dict[str, str] = {"type": plan.source.type}
     if isinstance(plan.source, RhombusSource):
         source["url"] = plan.source.url
     return Lock(
         name=plan.name,
         seed=plan.seed,
-        resolved_at_ms=now_ms,
+        now_ms=now_ms if any(window.end.now for window in plan.windows) else None,
         source=source,
         cameras=cameras,
         views=dict(plan.views),
@@ -160,18 +170,20 @@ def _in_windows(
     cameras: tuple[LockedCamera, ...],
     windows: dict[str, Intervals] | None,
 ) -> tuple[Times, list[str]]:
-    pairs = np.unique(np.stack([camera.astype(np.int64), timestamp_ms]), axis=1)
+    order = np.lexsort((timestamp_ms, camera))
+    camera, timestamp_ms = camera[order], timestamp_ms[order]
+    kept = np.ones(len(order), np.bool_)
+    kept[1:] = (np.diff(camera) != 0) | (np.diff(timestamp_ms) != 0)
     notes: list[str] = []
-    if (repeated := len(camera) - pairs.shape[1]) > 0:
-        notes.append(f"{repeated} times stand more than once in the timestamps file: one frame each")
-    kept = np.ones(pairs.shape[1], np.bool_)
+    if repeated := int(np.count_nonzero(~kept)):
+        notes.append(f"{repeated} times of the timestamps file stand there already: one frame each")
     if windows is not None:
-        for index, locked in enumerate(cameras):
-            rows = np.flatnonzero(pairs[0] == index)
-            kept[rows] = inside(pairs[1][rows], windows[locked.timezone])
-    if dropped := int((~kept).sum()):
+        bounds = np.searchsorted(camera, np.arange(len(cameras) + 1)).tolist()
+        for locked, start, stop in zip(cameras, bounds[:-1], bounds[1:], strict=True):
+            kept[start:stop] &= inside(timestamp_ms[start:stop], windows[locked.timezone])
+    if dropped := len(kept) - repeated - int(np.count_nonzero(kept)):
         notes.append(f"{dropped} times of the timestamps file lie outside the windows: left out")
-    return Times(pairs[0][kept].astype(np.int32), pairs[1][kept]), notes
+    return Times(camera[kept], timestamp_ms[kept]), notes
 
 
 def inside(timestamps_ms: npt.NDArray[np.int64], intervals: Intervals) -> npt.NDArray[np.bool_]:
@@ -180,7 +192,8 @@ def inside(timestamps_ms: npt.NDArray[np.int64], intervals: Intervals) -> npt.ND
         return np.zeros(timestamps_ms.shape, np.bool_)
     table = np.array(intervals, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
-    return (place >= 0) & (timestamps_ms < table[place, 1])
+    ends: npt.NDArray[np.int64] = table[place, 1]
+    return (place >= 0) & (timestamps_ms < ends)
 
 
 def _locked_zone(zone: str, windows: Intervals, times: Times | None) -> LockedZone:
@@ -202,14 +215,12 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
         table = pa.table({"camera": lock.times.camera, "timestamp_ms": lock.times.timestamp_ms})
         pq.write_table(table, sink, compression="zstd")
         files[schema.LOCK_TIMES_FILE] = sink.getvalue()
-        times_sha256 = hashlib.sha256(
-            lock.times.camera.tobytes() + lock.times.timestamp_ms.tobytes()
-        ).hexdigest()
+        times_sha256 = _times_checksum(lock.times)
     content = {
         "lock_version": LOCK_VERSION,
         "name": lock.name,
         "seed": lock.seed,
-        "resolved_at_ms": lock.resolved_at_ms,
+        "now_ms": lock.now_ms,
         "source": lock.source,
         "cameras": [asdict(camera) for camera in lock.cameras],
         "views": {name: asdict(geometry) for name, geometry in lock.views.items()},
@@ -221,8 +232,7 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
         "times_sha256": times_sha256,
         "notes": lock.notes,
     }
-    checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    text = json.dumps({**content, "sha256": checksum}, indent=1, ensure_ascii=False)
+    text = json.dumps({**content, "sha256": _checksum(content)}, indent=1, ensure_ascii=False)
     files[schema.LOCK_FILE] = text.encode() + b"\n"
     return files
 
@@ -231,33 +241,27 @@ def load_lock(dataset: Path) -> Lock:
     """The lock of the dataset in a folder. Raises DatasetError where it is missing or damaged."""
     path = dataset / schema.LOCK_FILE
     try:
-        text = path.read_bytes()
-        content = json.loads(text)
-        lock = _from_json(content, dataset)
-        intact = lock_files(lock)[schema.LOCK_FILE] == text
-    except FileNotFoundError as error:
-        raise DatasetError(f"{dataset}: no dataset here ({error.filename} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, pa.ArrowException) as error:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{dataset}: no dataset here ({path.name} is missing)") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-    if not intact:
-        raise DatasetError(f"{path}: damaged, or changed by hand: its checksum does not fit")
-    return lock
-
-
-def _from_json(content: dict[str, Any], dataset: Path) -> Lock:
-    if content["lock_version"] != LOCK_VERSION:
-        raise ValueError(f"lock version {content['lock_version']}, this program reads {LOCK_VERSION}")
-    times = None
-    if content["times_sha256"] is not None:
-        table = pq.read_table(dataset / schema.LOCK_TIMES_FILE)
-        times = Times(
-            table.column("camera").to_numpy().astype(np.int32),
-            table.column("timestamp_ms").to_numpy().astype(np.int64),
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: damaged: expected an object")
+    if (version := content.get("lock_version")) != LOCK_VERSION:
+        raise DatasetError(
+            f"{path}: expected lock version {LOCK_VERSION}, got {version!r:.40}: this dataset was built by "
+            "another version of rhombus-dataset"
         )
+    # With the right checksum it is what lock_files wrote, and needs no looking at.
+    checksum = content.pop("sha256", None)
+    if checksum != _checksum(content):
+        raise DatasetError(f"{path}: damaged, or changed by hand: its checksum does not fit")
+    times = _load_times(dataset, content["times_sha256"])
     return Lock(
         name=content["name"],
         seed=content["seed"],
-        resolved_at_ms=content["resolved_at_ms"],
+        now_ms=content["now_ms"],
         source=content["source"],
         cameras=tuple(
             LockedCamera(
@@ -281,6 +285,36 @@ def _from_json(content: dict[str, Any], dataset: Path) -> Lock:
         times=times,
         notes=tuple(content["notes"]),
     )
+
+
+def _load_times(dataset: Path, sha256: str | None) -> Times | None:
+    if sha256 is None:
+        return None
+    path = dataset / schema.LOCK_TIMES_FILE
+    try:
+        table = pq.read_table(path)
+        times = Times(
+            table.column("camera").to_numpy().astype(np.int32),
+            table.column("timestamp_ms").to_numpy().astype(np.int64),
+        )
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing, and {schema.LOCK_FILE} counts on it") from None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise DatasetError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+    if _times_checksum(times) != sha256:
+        raise DatasetError(f"{path}: not the times that {schema.LOCK_FILE} names (checksum)")
+    return times
+
+
+def _times_checksum(times: Times) -> str:
+    # Of the times, not of the file: that depends on the version of pyarrow.
+    digest = hashlib.sha256(times.camera.astype("<i4").tobytes())
+    digest.update(times.timestamp_ms.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _pairs(values: list[list[int]]) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from rhombus_dataset import schema
@@ -74,7 +73,8 @@ def slice_bytes(table: pa.Table) -> bytes:
     """The file that ``table``, as read by :func:`read_slice`, is written as by this pyarrow."""
     sink = pa.BufferOutputStream()
     _write(sink, table)
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def slice_paths(dataset: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """YAML that a person wrote, with the place of every value, read without trusting it.
 
-The file becomes plain values by the YAML 1.2 core schema: only ``true`` and ``false`` are booleans, and times,
-dates and ``12:30`` stay text. Nothing is constructed from tags. Size, depth and what aliases expand to
+The file becomes plain values by the YAML 1.2 core schema: only ``true`` and ``false`` are booleans, and
+times, dates and ``12:30`` stay text. Nothing is constructed from tags. Size, depth and what aliases expand to
 are bounded, so no file exhausts memory.
 """
 
@@ -110,11 +110,11 @@ def parse_marked(text: str, file: str) -> Marked:
             reader.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         message = f"not YAML: {error.problem or error.context or 'syntax error'}"
         if "\\t" in repr(error.problem):
             message += " (indent with spaces)"
-        reader.problems.append(Problem(file, *place, "", message))
+        reader.problems.append(Problem(file, line, column, "", message))
     except yaml.YAMLError as error:
         reader.problems.append(_whole(file, f"not YAML: {str(error).splitlines()[0]}"))
     if reader.root is None and not reader.problems:
@@ -138,7 +138,8 @@ class _Reader:
         self._documents = 0
 
     def take(self, event: yaml.Event) -> None:
-        place = (event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = event.start_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         match event:
             case yaml.DocumentStartEvent():
                 self._documents += 1
@@ -153,7 +154,7 @@ class _Reader:
                 self._key = None
                 self._add(node, key)
             case yaml.AliasEvent():
-                target = self._anchors.get(event.anchor)
+                target = self._anchors.get(event.anchor or "")
                 if target is None:
                     self._stop(*place, f"*{event.anchor} refers to itself or to nothing")
                     return

@@ -6,7 +6,7 @@ import collections
 import threading
 import time
 from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import Any, Final, Self, TextIO
 
 from tqdm import tqdm
 
@@ -16,13 +16,12 @@ from rhombus_dataset.schedule import Schedule
 LINE_INTERVAL_S: Final = 10.0
 
 
-
 class Progress:
     """Hand ``on_start`` and ``on_frame`` to a build. Writes to ``stream``; to nowhere if it is None."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._lock = threading.Lock()
         self._done = 0
         self._total = 0

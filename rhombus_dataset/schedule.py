@@ -19,7 +19,7 @@ from rhombus_dataset.frame import FrameRequest, frame_id
 from rhombus_dataset.geometry import Geometry, Polygon
 from rhombus_dataset.lock import LockedCamera
 
-_CHUNK_ROWS: Final = 1 << 16
+_CHUNK_ROWS: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A stratum with less footage time than its fair share of frames takes."""
+    """A stratum with less footage time than its fair share of frames takes.
+
+    ``available`` is how many moments it has, at the plan's gap; ``wanted`` is what each of the strata that
+    have enough gives, or an even share where none has. None stands for all cameras, or all hours.
+    """
 
     camera_name: str | None
     local_hour: int | None
@@ -92,17 +96,17 @@ class Schedule:
     def request(self, row: int) -> FrameRequest:
         """What to ask for, for one row."""
         return FrameRequest(
-            self.cameras[self.camera[row]].uuid,
+            self.camera_of(row).uuid,
             int(self.timestamp_ms[row]),
-            self.views[self.view[row]][1],
+            self.views[int(self.view[row])][1],
         )
 
     def camera_of(self, row: int) -> LockedCamera:
-        return self.cameras[self.camera[row]]
+        return self.cameras[int(self.camera[row])]
 
     def masks(self, row: int) -> tuple[Polygon, ...]:
         """The polygons to paint over the picture of a row."""
-        return self.cameras[self.camera[row]].masks
+        return self.camera_of(row).masks
 
     def local_time(self, row: int) -> dt.datetime:
         """The time of a row on its camera's wall clock, with that clock's offset."""
@@ -115,9 +119,11 @@ class Schedule:
     def local_hours(self) -> npt.NDArray[np.int8]:
         """The local hour of the day (0 to 23) of every row: int8."""
         result = np.empty(len(self), np.int8)
-        for index, camera in enumerate(self.cameras):
-            rows = np.flatnonzero(self.camera == index)
-            result[rows] = local_hours(self.timestamp_ms[rows], self.offsets[camera.timezone])
+        for at in range(0, len(self), _CHUNK_ROWS):
+            times, camera = self.timestamp_ms[at : at + _CHUNK_ROWS], self.camera[at : at + _CHUNK_ROWS]
+            for zone, offsets in self.offsets.items():
+                in_zone = np.array([c.timezone == zone for c in self.cameras])[camera]
+                result[at : at + _CHUNK_ROWS][in_zone] = local_hours(times[in_zone], offsets)
         return result
 
     def planned_table(self, start: int, stop: int) -> pa.Table:
@@ -158,18 +164,13 @@ class Schedule:
     def digest(self) -> str:
         """Hex SHA-256 that names this build: of the ordered rows (UUID, time, geometry, masks, split), the
         format and the frames a shard. Names, limits and addresses are not in it."""
-        row = np.dtype(
-            [("uuid", "S26"), ("t", "<i8"), ("g", "<i4", 5), ("masks", "S16"), ("split", "S16")]
-        )
+        row = np.dtype([("uuid", "S26"), ("t", "<i8"), ("g", "<i4", 5), ("masks", "S16"), ("split", "S16")])
         cameras = np.zeros(len(self.cameras), row)
         for i, camera in enumerate(self.cameras):
             cameras[i]["uuid"] = camera.uuid.encode()
             cameras[i]["masks"] = _short_hash(sorted(camera.masks))
         geometries = np.array(
-            [
-                (g.downscale, g.crop_x, g.crop_y, g.crop_width, g.crop_height)
-                for _, g in self.views
-            ],
+            [(g.downscale, g.crop_x, g.crop_y, g.crop_width, g.crop_height) for _, g in self.views],
             "<i4",
         )
         splits = np.array([_short_hash(name) for name in self.splits], "S16")
@@ -192,7 +193,7 @@ def local_hours(
     """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
     table = np.array(offsets, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
-    local = timestamps_ms + table[np.maximum(place, 0), 1]
+    local: npt.NDArray[np.int64] = timestamps_ms + table[np.maximum(place, 0), 1]
     return (local // 3_600_000 % 24).astype(np.int8)
 
 

@@ -11,10 +11,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.local_time import Intervals
 
 DEFAULT_SPLIT: Final = "train"
+MAX_BLOCKS: Final = 1_000_000
+"""Two years in blocks of a minute."""
+_CHUNK_TIMES: Final = 1 << 16
 
 
 def split_names(splits: dict[str, Any] | None) -> list[str]:
@@ -50,12 +54,17 @@ def without_embargo(intervals: Intervals, splits: dict[str, Any] | None, seed: i
     """``intervals`` less the times that are too near to a block of another split.
 
     Half the embargo goes on each side of a boundary, so any two frames of different splits are at least
-    the embargo apart.
+    the embargo apart. Raises UsageError for far too short blocks.
     """
     if not splits or splits["by"] != "time" or not splits["embargo"]:
         return intervals
     block, half = splits["block"], -(-splits["embargo"] // 2)
     result: list[tuple[int, int]] = []
+    if (blocks_in_all := count_blocks(intervals, block)) > MAX_BLOCKS:
+        raise UsageError(
+            f"splits.block: {block} ms cuts these windows into {blocks_in_all:,} blocks, and an embargo "
+            f"can be kept between at most {MAX_BLOCKS:,}: choose a longer block"
+        )
     for start, end in intervals:
         # Boundaries just outside the interval reach into it too.
         first, last = (start - half) // block, (end + half) // block + 1
@@ -70,6 +79,22 @@ def without_embargo(intervals: Intervals, splits: dict[str, Any] | None, seed: i
         if at < end:
             result.append((at, end))
     return tuple(result)
+
+
+def embargoed(
+    timestamps_ms: npt.NDArray[np.int64], splits: dict[str, Any] | None, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Which times :func:`without_embargo` takes out: bool, of the shape of ``timestamps_ms``."""
+    result = np.zeros(len(timestamps_ms), np.bool_)
+    if not splits or splits["by"] != "time" or not splits["embargo"]:
+        return result
+    half = -(-splits["embargo"] // 2)
+    for at in range(0, len(result), _CHUNK_TIMES):
+        times = timestamps_ms[at : at + _CHUNK_TIMES]
+        own = splits_by_time(times, splits, seed)
+        before, after = (splits_by_time(times + step, splits, seed) for step in (-half, half))
+        result[at : at + _CHUNK_TIMES] = (before != own) | (after != own)
+    return result
 
 
 def count_blocks(intervals: Intervals, block: int) -> int:

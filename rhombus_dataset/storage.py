@@ -41,9 +41,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
         errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
     }.get(error.errno or 0, error.strerror or str(error))
-    return StorageError(
-        f"{path}: {advice}. What has been built is kept; run the same build again to go on."
-    )
+    return StorageError(f"{path}: {advice}. What has been built is kept; run the same build again to go on.")
 
 
 @contextlib.contextmanager

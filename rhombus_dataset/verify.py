@@ -196,8 +196,10 @@ class _Verifying:
                     rows = ok.slice(at, part.num_rows)
                     at += part.num_rows
                     scalars = [f.name for f in (*schema.PLANNED, *schema.MEASURED)]
-                    if not part.select(scalars).replace_schema_metadata(None).equals(
-                        rows.select(scalars).replace_schema_metadata(None)
+                    if (
+                        not part.select(scalars)
+                        .replace_schema_metadata(None)
+                        .equals(rows.select(scalars).replace_schema_metadata(None))
                     ):
                         self._fault(name, f"row group {group}: its columns are not the manifest's")
                     pictures = (value["bytes"].as_py() for value in part.column("image"))

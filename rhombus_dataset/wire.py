@@ -141,9 +141,7 @@ class Unreachable:
 Reply = Picture | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
 
 
-def parse_reply(
-    http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0
-) -> Reply:
+def parse_reply(http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0) -> Reply:
     """Read one answer of ``getExactFrameData``, whichever of the two error channels it uses.
 
     ``retry_after`` is the header of that name, in seconds or as an HTTP date, which counts from

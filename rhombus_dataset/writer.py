@@ -88,9 +88,7 @@ def _scalar_table(schedule: Schedule, shard: Shard, records: list[Record]) -> pa
         "sha256": [record.frame.sha256 for record in records],
     }
     columns = dict(zip(planned.column_names, planned.columns, strict=True))
-    return pa.table(
-        {**columns, **measured}, schema=pa.schema([*schema.PLANNED, *schema.MEASURED])
-    )
+    return pa.table({**columns, **measured}, schema=pa.schema([*schema.PLANNED, *schema.MEASURED]))
 
 
 def _manifest_table(
@@ -125,17 +123,14 @@ def _manifest_table(
     return pa.table({**columns, **outcome}, schema=schema.manifest_schema())
 
 
-def _write_parquet(
-    path: Path, table: pa.Table, records: list[Record], reading: Reading
-) -> str:
+def _write_parquet(path: Path, table: pa.Table, records: list[Record], reading: Reading) -> str:
     data_schema = schema.data_schema()
     with staged_file(path) as staged:
         with pq.ParquetWriter(
             staged,
             data_schema,
             # Pictures do not get smaller, and statistics would put small ones whole in the footer.
-            compression={"image.bytes": "NONE", "image.path": "NONE"}
-            | dict.fromkeys(_SCALARS, "ZSTD"),
+            compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "ZSTD"),
             use_dictionary=_REPEATING,
             write_statistics=_SCALARS,
             write_page_index=True,
@@ -166,16 +161,14 @@ def _image_column(names: list[str], records: list[Record], reading: Reading) -> 
     offsets = np.zeros(len(records) + 1, np.int32)
     np.cumsum([record.stop - record.start for record in records], out=offsets[1:])
     content = np.empty(int(offsets[-1]), np.uint8)
-    target = memoryview(content)
+    target = memoryview(content.data)
     bounds = offsets.tolist()
     for record, start, stop in zip(records, bounds[:-1], bounds[1:], strict=True):
         reading.picture_into(record, target[start:stop])
     pictures = pa.Array.from_buffers(
         pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)]
     )
-    return pa.StructArray.from_arrays(
-        [pictures, pa.array(names, pa.string())], fields=list(schema.IMAGE.type)
-    )
+    return pa.StructArray.from_arrays([pictures, pa.array(names, pa.string())], fields=list(schema.IMAGE.type))
 
 
 def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: Reading) -> str:

@@ -44,7 +44,8 @@ def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 255, (9, 16, 3), np.uint8)
     rgb = np.asarray(cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC), np.uint8)
-    return simplejpeg.encode_jpeg(rgb, 90)
+    image: bytes = simplejpeg.encode_jpeg(rgb, 90)
+    return image
 
 
 def frame_answer(image: bytes, **fields: Any) -> Answer:
@@ -87,9 +88,7 @@ def scripted_server(script: Callable[[Asked], Answer]) -> Iterator[ScriptedServe
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            answer = scripted.script(
-                scripted.record(self.path, dict(self.headers.items()), json.loads(body))
-            )
+            answer = scripted.script(scripted.record(self.path, dict(self.headers.items()), json.loads(body)))
             time.sleep(answer.delay_s)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.send_response(answer.status)
@@ -110,6 +109,9 @@ def scripted_server(script: Callable[[Asked], Answer]) -> Iterator[ScriptedServe
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
+
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed is no error here."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         scripted.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 
 import cv2
 import numpy as np
@@ -73,10 +74,8 @@ def test_a_header_that_claims_a_giant_picture_is_refused_before_it_is_decoded(pi
 def test_no_damage_raises_anything_else(at: int, value: int) -> None:
     data = bytearray(jpeg(1, 64, 48))
     data[at % len(data)] = value % 256
-    try:
+    with contextlib.suppress(decode.DamagedPicture):
         decode.measure(bytes(data))
-    except decode.DamagedPicture as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +127,7 @@ def test_masks_cover_what_they_touch_and_a_pixel_more() -> None:
     st.integers(8, 90),
     st.integers(8, 90),
 )
-def test_no_pixel_that_a_mask_touches_shows(
-    points: list[tuple[int, int]], width: int, height: int
-) -> None:
+def test_no_pixel_that_a_mask_touches_shows(points: list[tuple[int, int]], width: int, height: int) -> None:
     """Promise 4: rounded outward. Drawn eight times finer, the mask stays inside what is painted."""
     fine = np.zeros((height * 8, width * 8), np.uint8)
     corners = np.rint([[x * width * 8 / 10000, y * height * 8 / 10000] for x, y in points])

@@ -12,8 +12,11 @@ from rhombus_dataset.engines.dispatch import Dispatch, Turn
 
 
 @given(
-    st.lists(st.integers(0, 4), max_size=60), st.integers(1, 4), st.integers(1, 10), st.randoms(use_true_random=False)
-)  # fmt: skip
+    st.lists(st.integers(0, 4), max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 10),
+    st.randoms(use_true_random=False),
+)
 def test_every_row_is_asked_for_once_and_no_camera_is_over_its_cap(
     cameras: list[int], per_camera: int, concurrency: int, order: random.Random
 ) -> None:

@@ -52,9 +52,7 @@ def read(path: Path) -> list[tuple[int, Frame, bytes]]:
 
 
 def without_image(frame: Frame) -> Frame:
-    return Frame(
-        frame.status, frame.reason, frame.warning, None, frame.mime_type, frame.sha256, frame.measures
-    )
+    return Frame(frame.status, frame.reason, frame.warning, None, frame.mime_type, frame.sha256, frame.measures)
 
 
 @given(st.lists(frames(), max_size=6))

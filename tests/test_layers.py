@@ -15,7 +15,7 @@ LAYERS = [
     # vocabulary
     ["errors", "geometry", "frame", "wire", "marked_yaml"],
     # pure
-    ["plan", "schema", "local_time", "lock", "splits", "schedule", "sampler"],
+    ["hashing", "plan", "schema", "local_time", "timestamps_file", "lock", "splits", "schedule", "sampler"],
     # one effect
     ["storage", "credentials", "decode", "quota", "sources"],
     # unit

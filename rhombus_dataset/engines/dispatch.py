@@ -28,19 +28,13 @@ class Dispatch:
     camera is refused: that is so once another camera answers a request that was sent later.
     """
 
-    def __init__(
-        self, rows: npt.NDArray[np.int32], cameras: npt.NDArray[np.int32], per_camera: int
-    ) -> None:
+    def __init__(self, rows: npt.NDArray[np.int32], cameras: npt.NDArray[np.int32], per_camera: int) -> None:
         self._rows = rows
         self._per_camera = per_camera
         self._by_camera = np.argsort(cameras, kind="stable").astype(np.int32)
-        present, starts, counts = np.unique(
-            cameras[self._by_camera], return_index=True, return_counts=True
-        )
+        present, starts, counts = np.unique(cameras[self._by_camera], return_index=True, return_counts=True)
         self._next: dict[int, int] = dict(zip(present.tolist(), starts.tolist(), strict=True))
-        self._stop: dict[int, int] = dict(
-            zip(present.tolist(), (starts + counts).tolist(), strict=True)
-        )
+        self._stop: dict[int, int] = dict(zip(present.tolist(), (starts + counts).tolist(), strict=True))
         self._in_flight: dict[int, int] = dict.fromkeys(self._next, 0)
         self._held: dict[int, list[tuple[Turn, int, str]]] = {}
         self._refused: set[int] = set()

@@ -126,9 +126,7 @@ class LocalEngine:
         try:
             while (turn := self._next()) is not None:
                 row = turn.row
-                outcome = self._fetcher.fetch(
-                    self._schedule.request(row), self._schedule.masks(row)
-                )
+                outcome = self._fetcher.fetch(self._schedule.request(row), self._schedule.masks(row))
                 if isinstance(outcome, Refused):
                     with self._changed:
                         failed = self._dispatch.refused(turn, outcome.reason)

@@ -1,6 +1,7 @@
 """The plan's vocabulary as types. What stands in a ``Plan`` is valid; nobody checks it again.
 
-Validators read values as a person writes them (``5m``, ``25%``, ``06:00-20:00``); the fields hold them in one unit.
+Validators read values as a person writes them (``5m``, ``25%``, ``06:00-20:00``); the fields hold them in one
+unit.
 """
 
 from __future__ import annotations
@@ -156,9 +157,7 @@ class View(Model):
     def geometry(self) -> Geometry:
         if self.crop is None:
             return Geometry(self.downscale)
-        return Geometry(
-            self.downscale, self.crop.x, self.crop.y, self.crop.width, self.crop.height
-        )
+        return Geometry(self.downscale, self.crop.x, self.crop.y, self.crop.width, self.crop.height)
 
 
 class DailyRange(Model):
@@ -176,8 +175,11 @@ class LocalTime(Model):
     now: bool = False
 
 
-Moment = Annotated[LocalTime, BeforeValidator(lambda v: v if isinstance(v, LocalTime) else values.parse_moment(v)),
-                   values.MomentSchema]  # fmt: skip
+Moment = Annotated[
+    LocalTime,
+    BeforeValidator(lambda v: v if isinstance(v, LocalTime) else values.parse_moment(v)),
+    values.MomentSchema,
+]
 
 
 class Window(Model):
@@ -257,9 +259,7 @@ Sampling = Annotated[
     Field(discriminator="strategy"),
 ]
 
-Fractions = Annotated[
-    dict[SplitName, Annotated[Number, Field(gt=0, le=1)]], Field(min_length=1, max_length=20)
-]
+Fractions = Annotated[dict[SplitName, Annotated[Number, Field(gt=0, le=1)]], Field(min_length=1, max_length=20)]
 
 
 class TimeSplits(Model):
@@ -303,9 +303,7 @@ class Plan(Model):
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     source: Annotated[RhombusSource | RecordingsSource, Field(discriminator="type")]
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=10_000)]
-    views: dict[
-        Slug, Annotated[Geometry, WithJsonSchema({"type": "object"})]
-    ] = {"full": Geometry()}
+    views: dict[Slug, Annotated[Geometry, WithJsonSchema({"type": "object"})]] = {"full": Geometry()}
     windows: Annotated[tuple[Window, ...], Field(max_length=1_000)] = ()
     sampling: Sampling
     splits: Splits | None = None

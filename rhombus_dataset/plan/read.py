@@ -19,7 +19,7 @@ from rhombus_dataset.errors import InvalidFile, Problem, nearest
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
 from rhombus_dataset.plan import model
-from rhombus_dataset.plan.values import shown
+from rhombus_dataset.plan.values import Slug, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -129,7 +129,9 @@ class _Reading:
         if raw is None and "views" not in self._marked.value:
             return {"full": Geometry()}
         if not isinstance(raw, dict) or not raw:
-            self._refuse(("views",), f"expected views by name, such as full: {{downscale: 2}}, got {shown(raw)}")
+            self._refuse(
+                ("views",), f"expected views by name, such as full: {{downscale: 2}}, got {shown(raw)}"
+            )
             return {}
         views: dict[str, Geometry] = {}
         for name, value in itertools.islice(raw.items(), 1_000):
@@ -157,7 +159,8 @@ class _Reading:
                     if isinstance(name, str) and name not in names:
                         self._refuse(
                             ("cameras", i, "views", k),
-                            f"{shown(name)} is not a view of the plan ({', '.join(names[:8])}){_hint(name, names)}",
+                            f"{shown(name)} is not a view of the plan ({', '.join(names[:8])})"
+                            f"{_hint(name, names)}",
                         )
             camera = self._valid(("cameras", i), model.Camera, value)
             if camera is None:
@@ -168,7 +171,9 @@ class _Reading:
                     self._refuse(("cameras", i, kind), f"{shown(text)} stands twice, first in line {first}")
                 seen.setdefault(text, i)
             if isinstance(value, dict) and "views" in value and not camera.views:
-                self._refuse(("cameras", i, "views"), "expected at least one view; leave views out for all of them")
+                self._refuse(
+                    ("cameras", i, "views"), "expected at least one view; leave views out for all of them"
+                )
             cameras.append((i, camera.model_copy(update={"views": camera.views or tuple(views)})))
         return cameras
 
@@ -211,7 +216,8 @@ class _Reading:
         raw = self._section("sampling", "a strategy, such as strategy: interval with every: 5m")
         if raw is None:
             return None
-        if (strategy := raw.get("strategy")) in LATER:
+        strategy = raw.get("strategy")
+        if isinstance(strategy, str) and strategy in LATER:
             self._refuse(("sampling", "strategy"), LATER[strategy])
             return None
         kind = _STRATEGIES.get(strategy) if isinstance(strategy, str) else None
@@ -250,9 +256,7 @@ class _Reading:
                 )
         return self._tagged(("splits",), raw, "by", _SPLITS)
 
-    def _assign(
-        self, assign: Any, fractions: dict[str, Any], cameras: list[tuple[int, model.Camera]]
-    ) -> None:
+    def _assign(self, assign: Any, fractions: dict[str, Any], cameras: list[tuple[int, model.Camera]]) -> None:
         if not isinstance(assign, dict):
             return
         known = {camera.name: camera.uuid for _, camera in cameras}
@@ -317,9 +321,7 @@ class _Reading:
             return value
         return []
 
-    def _tagged(
-        self, path: Path_, raw: dict[str, Any], tag: str, kinds: Mapping[str, type[BaseModel]]
-    ) -> Any:
+    def _tagged(self, path: Path_, raw: dict[str, Any], tag: str, kinds: Mapping[str, type[BaseModel]]) -> Any:
         chosen = raw.get(tag)
         if isinstance(chosen, str) and chosen in kinds:
             return self._valid(path, kinds[chosen], raw)
@@ -391,7 +393,7 @@ def _annotation(kind: type[BaseModel], name: str) -> Any:
     return typing.get_type_hints(kind, include_extras=True)[name]
 
 
-_SLUG: Final[TypeAdapter[str]] = TypeAdapter(model.Slug)
+_SLUG: Final[TypeAdapter[str]] = TypeAdapter(Slug)
 
 
 def _hint(word: str, known: Any) -> str:

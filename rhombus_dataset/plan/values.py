@@ -53,7 +53,9 @@ def parse_permyriad(value: Any) -> int:
     else:
         match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise ValueError(f"expected a percentage such as 25%, or permyriads, 0 to 10000, got {shown(value)}")
+            raise ValueError(
+                f"expected a percentage such as 25%, or permyriads up to 10000, got {shown(value)}"
+            )
         exact = Decimal(match[1]) * 100
         if exact != int(exact):
             raise ValueError(f"expected at most two decimals of a percent (whole permyriads), got {value}")
@@ -165,10 +167,16 @@ def check_split_name(value: str) -> str:
     return value
 
 
-_DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$",
-                    "description": "A duration with its unit: 200ms, 30s, 5m, 1h, 2d."}  # fmt: skip
-_MOMENT_SCHEMA = {"type": "string", "pattern": r"^(now|[0-9]{4}-[0-9]{2}-[0-9]{2}.*)$",
-                  "description": "A date (its local midnight), a local time, or a time with an offset."}  # fmt: skip
+_DURATION_SCHEMA: Final = {
+    "type": "string",
+    "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$",
+    "description": "A duration with its unit: 200ms, 30s, 5m, 1h, 2d.",
+}
+_MOMENT_SCHEMA: Final = {
+    "type": "string",
+    "pattern": r"^(now|[0-9]{4}-[0-9]{2}-[0-9]{2}.*)$",
+    "description": "A date (its local midnight), a local time, or a time with an offset.",
+}
 
 DurationMs = Annotated[int, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
 Permyriad = Annotated[
@@ -193,9 +201,7 @@ DailySchema = WithJsonSchema(
         "description": "Hours of the camera's local clock, such as 06:00-20:00; past midnight is allowed.",
     }
 )
-WeekdaysSchema = WithJsonSchema(
-    {"type": "array", "minItems": 1, "items": {"enum": list(WEEKDAYS)}}
-)
+WeekdaysSchema = WithJsonSchema({"type": "array", "minItems": 1, "items": {"enum": list(WEEKDAYS)}})
 DateValue = Annotated[
     dt.date, BeforeValidator(parse_date), WithJsonSchema({"type": "string", "format": "date"})
 ]

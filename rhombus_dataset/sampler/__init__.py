@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.errors import UsageError
+from rhombus_dataset.local_time import Intervals, merged
 from rhombus_dataset.lock import Lock
 from rhombus_dataset.sampler import burst, interval, random, stratified, timestamps
-from rhombus_dataset.sampler.moments import Moments, Open
+from rhombus_dataset.sampler.moments import MAX_FRAMES, Moments, Open
 from rhombus_dataset.schedule import Schedule
 from rhombus_dataset.splits import (
     count_blocks,
@@ -20,7 +22,7 @@ from rhombus_dataset.splits import (
     without_embargo,
 )
 
-MAX_FRAMES: Final = 200_000_000
+_CHUNK_MOMENTS: Final = 1 << 16
 
 _STRATEGIES: Final = {
     "interval": interval.choose,
@@ -37,11 +39,10 @@ def sample(lock: Lock) -> Schedule:
     Raises UsageError where a split has no groups or no frames, or where the plan asks for nothing.
     """
     names = split_names(lock.splits)
-    _enough_groups(lock, names)
     opened = {
-        zone: without_embargo(locked.windows, lock.splits, lock.seed)
-        for zone, locked in lock.zones.items()
+        zone: without_embargo(locked.windows, lock.splits, lock.seed) for zone, locked in lock.zones.items()
     }
+    _enough_groups(lock, names, opened)
     open_ = [
         Open(camera.uuid, camera.name, lock.zones[camera.timezone].offsets, opened[camera.timezone])
         for camera in lock.cameras
@@ -58,43 +59,52 @@ def _split_of(lock: Lock, moments: Moments) -> npt.NDArray[np.uint8]:
     if lock.splits is None:
         return np.zeros(len(moments.timestamp_ms), np.uint8)
     if lock.splits["by"] == "time":
-        decides = moments.timestamp_ms if moments.decides_ms is None else moments.decides_ms
-        return splits_by_time(decides, lock.splits, lock.seed)
+        decides_ms = moments.timestamp_ms[:: moments.together]
+        split = np.empty(len(decides_ms), np.uint8)
+        for at in range(0, len(split), _CHUNK_MOMENTS):
+            part = slice(at, at + _CHUNK_MOMENTS)
+            split[part] = splits_by_time(decides_ms[part], lock.splits, lock.seed)
+        return np.repeat(split, moments.together)
     of_camera = [split_by_camera(camera.uuid, lock.splits, lock.seed) for camera in lock.cameras]
     return np.array(of_camera, np.uint8)[moments.camera]
 
 
-def _schedule(
-    lock: Lock, names: list[str], moments: Moments, split: npt.NDArray[np.uint8]
-) -> Schedule:
+def _schedule(lock: Lock, names: list[str], moments: Moments, split: npt.NDArray[np.uint8]) -> Schedule:
     """One row for each moment and view of its camera, in the schedule's order."""
-    table = sorted(
-        {(lock.views[name], name) for camera in lock.cameras for name in camera.views}
-    )
+    table = sorted({(lock.views[name], name) for camera in lock.cameras for name in camera.views})
     index = {pair: i for i, pair in enumerate(table)}
     views = [
-        np.array([index[lock.views[name], name] for name in camera.views], np.uint16)
+        np.array(sorted(index[lock.views[name], name] for name in camera.views), np.uint16)
         for camera in lock.cameras
     ]
-    counts = np.array([len(v) for v in views], np.int32)
-    rows = int(counts[moments.camera].sum())
+    counts = np.array([len(v) for v in views], np.int64)
+    rows = int(np.bincount(moments.camera, minlength=len(views)) @ counts)
     if rows > MAX_FRAMES:
-        raise UsageError(f"the plan asks for {rows} frames; at most {MAX_FRAMES} make one dataset")
-    # Moments first, then their views in order: nothing else needs sorting by view.
+        raise UsageError(f"the plan asks for {rows:,} frames; at most {MAX_FRAMES:,} make one dataset")
+    # Moments first, then their views in order: nothing else needs sorting by view. In parts, since
+    # millions of rows in a few more columns would be a lot of memory.
     order = np.lexsort((moments.camera, moments.timestamp_ms, split))
-    camera = moments.camera[order]
-    repeats = counts[camera]
-    view = np.empty(rows, np.uint16)
-    starts = np.cumsum(repeats, dtype=np.int64) - repeats
-    for i, of_camera in enumerate(views):
-        mine = starts[camera == i]
-        for k, value in enumerate(of_camera.tolist()):
-            view[mine + k] = value
+    views_of_all = np.concatenate(views)
+    first_view = np.cumsum(counts) - counts
+    timestamp_ms, camera = np.empty(rows, np.int64), np.empty(rows, np.int32)
+    view, split_of_row = np.empty(rows, np.uint16), np.empty(rows, np.uint8)
+    start = 0
+    for at in range(0, len(order), _CHUNK_MOMENTS):
+        chosen = order[at : at + _CHUNK_MOMENTS]
+        repeats = counts[moments.camera[chosen]]
+        row = np.repeat(chosen, repeats)
+        stop = start + len(row)
+        timestamp_ms[start:stop] = moments.timestamp_ms[row]
+        camera[start:stop] = moments.camera[row]
+        split_of_row[start:stop] = split[row]
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        view[start:stop] = views_of_all[first_view[camera[start:stop]] + nth]
+        start = stop
     return Schedule(
-        timestamp_ms=np.repeat(moments.timestamp_ms[order], repeats),
-        camera=np.repeat(camera, repeats),
+        timestamp_ms=timestamp_ms,
+        camera=camera,
         view=view,
-        split=np.repeat(split[order], repeats),
+        split=split_of_row,
         cameras=lock.cameras,
         views=tuple((name, geometry) for geometry, name in table),
         splits=tuple(names),
@@ -106,7 +116,7 @@ def _schedule(
     )
 
 
-def _enough_groups(lock: Lock, names: list[str]) -> None:
+def _enough_groups(lock: Lock, names: list[str], opened: dict[str, Intervals]) -> None:
     splits: dict[str, Any] | None = lock.splits
     if splits is None:
         return
@@ -116,11 +126,8 @@ def _enough_groups(lock: Lock, names: list[str]) -> None:
         blocks = np.unique(lock.times.timestamp_ms // splits["block"])
         groups, kind, advice = len(blocks), "blocks of time", "use a shorter block"
     else:
-        spans = sorted({pair for locked in lock.zones.values() for pair in locked.windows})
-        groups = max((count_blocks((pair,), splits["block"]) for pair in spans), default=0)
-        groups = max(
-            [groups, *(count_blocks(z.windows, splits["block"]) for z in lock.zones.values())]
-        )
+        everywhere = merged(itertools.chain.from_iterable(opened.values()))
+        groups = count_blocks(everywhere, splits["block"])
         kind, advice = "blocks of time", "use a shorter block, or longer windows"
     if groups < len(names):
         raise UsageError(

@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
+from rhombus_dataset.errors import UsageError
 from rhombus_dataset.lock import Lock
 from rhombus_dataset.sampler.cells import draw
-from rhombus_dataset.sampler.moments import Moments, Open
+from rhombus_dataset.sampler.moments import MAX_FRAMES, Moments, Open
 
 
 def choose(lock: Lock, open_: list[Open]) -> Moments:
@@ -34,10 +35,12 @@ def choose(lock: Lock, open_: list[Open]) -> Moments:
         per_camera=lock.sampling["bursts_per_camera"],
         gap_ms=span + max(1, lock.sampling["min_gap"]),
     )
+    if (frames := len(first.timestamp_ms) * count) > MAX_FRAMES:
+        raise UsageError(f"the plan asks for {frames:,} frames; at most {MAX_FRAMES:,} make one dataset")
     steps = np.arange(count, dtype=np.int64) * spacing
     return Moments(
         camera=np.repeat(first.camera, count),
         timestamp_ms=(first.timestamp_ms[:, None] + steps).ravel(),
-        decides_ms=np.repeat(first.timestamp_ms, count),
+        together=count,
         shortfalls=first.shortfalls,
     )

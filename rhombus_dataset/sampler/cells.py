@@ -8,17 +8,22 @@ camera or a higher count therefore moves no candidate: it only changes how many 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
+from rhombus_dataset.local_time import HOUR_MS, spans
 from rhombus_dataset.sampler.moments import Moments, Open
 from rhombus_dataset.schedule import Shortfall, local_hours
 
-CHUNK_CELLS: Final = 1 << 17
+CHUNK_CELLS: Final = 1 << 16
+MAX_CELLS: Final = 20_000_000_000
+"""About a quarter of an hour of planning; a thousand cameras for a year with a gap of a second."""
 HOURS: Final = 24
 
 
@@ -34,27 +39,37 @@ def draw(
 ) -> Moments:
     """``total`` moments, or ``per_camera`` of each camera, spread evenly over the strata.
 
-    ``strata`` names what makes a stratum: "camera", "hour" (of the local day), both or neither. The sample
+    ``strata`` names what makes a stratum: "camera", "hour" (of the local day) or both. The sample
     is the first of one order: round by round, one candidate of each stratum that has one left, the strata
-    by their own hashes. Two moments of one camera are at least ``gap_ms`` apart.
+    by their own hashes. Two moments of one camera are at least ``gap_ms`` apart, and at least a
+    millisecond. Raises UsageError for a gap so short that there is no looking through all cells.
     """
-    cells = [_Cells(camera, seed, purpose, max(1, gap_ms)) for camera in open_]
+    gap_ms = max(1, gap_ms)
+    cells = [_Cells(camera, seed, purpose, gap_ms) for camera in open_]
+    if (count := sum(c.count for c in cells)) > MAX_CELLS:
+        raise UsageError(
+            f"sampling.min_gap: {gap_ms} ms over these windows gives {count:,} moments to choose from, "
+            f"and at most {MAX_CELLS:,} can be looked through: choose at least "
+            f"{-(-gap_ms * count // MAX_CELLS)} ms"
+        )
+    by_hour = "hour" in strata
     if per_camera is not None:
-        parts = [
-            _sample([c], [i], strata, per_camera, seed, purpose) for i, c in enumerate(cells)
-        ]
+        parts = [_sample([camera], True, by_hour, per_camera, seed, purpose) for camera in cells]
+        # Each was drawn on its own, as camera 0.
+        camera = [np.full_like(part.camera, i) for i, part in enumerate(parts)]
     else:
         assert total is not None
-        parts = [_sample(cells, list(range(len(cells))), strata, total, seed, purpose)]
+        parts = [_sample(cells, "camera" in strata, by_hour, total, seed, purpose)]
+        camera = [part.camera for part in parts]
     return Moments(
-        camera=np.concatenate([part.camera for part in parts]),
-        timestamp_ms=np.concatenate([part.timestamp_ms for part in parts]),
+        np.concatenate(camera),
+        np.concatenate([part.timestamp_ms for part in parts]),
         shortfalls=tuple(shortfall for part in parts for shortfall in part.shortfalls),
     )
 
 
 class _Cells:
-    """The candidates of one camera."""
+    """The candidates of one camera. ``count`` is the number of cells that its open time touches."""
 
     def __init__(self, camera: Open, seed: int, purpose: str, gap_ms: int) -> None:
         self.camera = camera
@@ -63,98 +78,68 @@ class _Cells:
         self._origin_ms = hash_key(seed, purpose, "origin", camera.uuid) % self._width_ms
         self._place_key = hash_key(seed, purpose, "place", camera.uuid)
         self._order_key = hash_key(seed, purpose, "order", camera.uuid)
+        self._bounds = np.array(camera.intervals, np.int64).reshape(-1, 2)
+        self._first = (self._bounds[:, 0] - self._origin_ms) // self._width_ms
+        last = (self._bounds[:, 1] - 1 - self._origin_ms) // self._width_ms
+        self._through = np.cumsum(last - self._first + 1)
+        self.count = int(self._through[-1]) if len(self._through) else 0
 
-    def chunks(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-        """The candidates' times (UTC ms, ascending) and their places in the order, a part at a time."""
-        waiting: list[npt.NDArray[np.int64]] = []
-        count = 0
-        for start, end in self.camera.intervals:
-            first = (start - self._origin_ms) // self._width_ms
-            last = (end - 1 - self._origin_ms) // self._width_ms
-            for low in range(first, last + 1, CHUNK_CELLS):
-                cells = np.arange(low, min(low + CHUNK_CELLS, last + 1), dtype=np.int64)
-                offsets = hashes(self._place_key, cells) % np.uint64(self._gap_ms + 1)
-                times = cells * self._width_ms + self._origin_ms + offsets.astype(np.int64)
-                waiting.append(times[(times >= start) & (times < end)])
-                count += len(waiting[-1])
-                if count >= CHUNK_CELLS:
-                    yield self._ordered(waiting)
-                    waiting, count = [], 0
-        if count:
-            yield self._ordered(waiting)
+    def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The candidates' times (UTC ms, ascending), a part at a time."""
+        for low in range(0, self.count, CHUNK_CELLS):
+            high = min(low + CHUNK_CELLS, self.count)
+            # The intervals that these cells belong to, and how many of them each has.
+            a, b = np.searchsorted(self._through, [low, high - 1], side="right").tolist()
+            through = self._through[a : b + 1]
+            shares = np.diff(np.minimum(through, high), prepend=low)
+            before = np.concatenate([self._through[a - 1 : a] if a else [0], through[:-1]])
+            cells = np.arange(low, high) + np.repeat(self._first[a : b + 1] - before, shares)
+            offsets = hashes(self._place_key, cells) % np.uint64(self._gap_ms + 1)
+            times = cells * self._width_ms + self._origin_ms + offsets.astype(np.int64)
+            start, end = (np.repeat(bound, shares) for bound in self._bounds[a : b + 1].T)
+            yield times[(times >= start) & (times < end)]
 
-    def _ordered(
-        self, parts: list[npt.NDArray[np.int64]]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        times = np.concatenate(parts)
-        return times, hashes(self._order_key, times)
-
-    def hours(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        return local_hours(times, self.camera.offsets)
+    def order(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Each candidate's place in the order; no two of one camera's are the same."""
+        return hashes(self._order_key, times)
 
 
 def _sample(
-    cells: list[_Cells],
-    indices: list[int],
-    strata: Sequence[str],
-    count: int,
-    seed: int,
-    purpose: str,
+    cells: list[_Cells], by_camera: bool, by_hour: bool, count: int, seed: int, purpose: str
 ) -> Moments:
-    by_camera, by_hour = "camera" in strata and len(cells) > 1, "hour" in strata
-    pools = len(cells) if by_camera else 1
+    """The first ``count`` candidates, turn by turn over the strata.
 
-    def stratum(position: int, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        base = position * HOURS if by_camera else 0
-        if by_hour:
-            return cells[position].hours(times).astype(np.int32) + np.int32(base)
-        return np.full(len(times), base, np.int32)
-
-    available = np.zeros(pools * HOURS, np.int64)
-    for position, of_camera in enumerate(cells):
-        for times, _ in of_camera.chunks():
-            available += np.bincount(stratum(position, times), minlength=len(available))
-    names = [
-        (cells[place // HOURS].camera.uuid if by_camera else "", place % HOURS)
-        for place in range(len(available))
+    A pool is what is drawn from as one: a camera, or all of them. A stratum is an hour of a pool (hour 0,
+    where hours are no strata): a row and a column of the tables here.
+    """
+    pools = [[i] for i in range(len(cells))] if by_camera else [list(range(len(cells)))]
+    available = np.zeros((len(pools), HOURS), np.int64)
+    ranks: list[int] = []
+    for row, pool in enumerate(pools):
+        for i in pool:
+            for times in cells[i].chunks():
+                available[row] += np.bincount(_columns(cells[i], times, by_hour), minlength=HOURS)
+        name = cells[row].camera.uuid if by_camera else ""
+        ranks += [hash_key(seed, purpose, "stratum", name, str(hour)) for hour in range(HOURS)]
+    quotas = _fill(available.ravel(), count, ranks).reshape(available.shape)
+    parts = [
+        _first(cells, pool, by_hour, available[row], quotas[row])
+        for row, pool in enumerate(pools)
+        if quotas[row].any()
     ]
-    quotas, wanted = _fill(available, count, [hash_key(seed, purpose, "stratum", u, str(h)) for u, h in names])
-    kept = _Lowest(quotas)
-    camera_parts: list[npt.NDArray[np.int32]] = []
-    time_parts: list[npt.NDArray[np.int64]] = []
-    for position, of_camera in enumerate(cells):
-        for times, order in of_camera.chunks():
-            kept.add(times, order, stratum(position, times), indices[position])
-        if by_camera or position == len(cells) - 1:
-            cameras, times = kept.take()
-            camera_parts.append(cameras)
-            time_parts.append(times)
-    shortfalls = tuple(
-        Shortfall(
-            cells[place // HOURS].camera.name if by_camera or len(cells) == 1 else None,
-            place % HOURS if by_hour else None,
-            int(available[place]),
-            wanted,
-        )
-        for place in np.flatnonzero((available < wanted) & (available > 0)).tolist()
-    ) or _none_at_all(cells, available, count, wanted)
     return Moments(
-        np.concatenate(camera_parts), np.concatenate(time_parts), shortfalls=shortfalls
+        np.concatenate([np.empty(0, np.int32), *(part.camera for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.timestamp_ms for part in parts)]),
+        shortfalls=_shortfalls(cells, by_camera, by_hour, available, quotas, count),
     )
 
 
-def _none_at_all(
-    cells: list[_Cells], available: npt.NDArray[np.int64], count: int, wanted: int
-) -> tuple[Shortfall, ...]:
-    if int(available.sum()) > 0 or count == 0:
-        return ()
-    return tuple(Shortfall(c.camera.name, None, 0, max(wanted, 1)) for c in cells)
+def _columns(cells: _Cells, times: npt.NDArray[np.int64], by_hour: bool) -> npt.NDArray[np.int8]:
+    return local_hours(times, cells.camera.offsets) if by_hour else np.zeros(len(times), np.int8)
 
 
-def _fill(
-    available: npt.NDArray[np.int64], count: int, ranks: list[int]
-) -> tuple[npt.NDArray[np.int64], int]:
-    """How many each stratum gives when they take turns, and the highest of these.
+def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt.NDArray[np.int64]:
+    """How many each stratum gives when they take turns: int64, of the shape of ``available``.
 
     The last round, which may not go all the way round, serves the strata of the lowest ``ranks``.
     """
@@ -166,66 +151,112 @@ def _fill(
         else:
             high = middle - 1
     quotas = np.minimum(available, low)
-    left = count - int(quotas.sum())
-    more = [place for place in np.flatnonzero(available > low).tolist()]
-    for place in sorted(more, key=lambda place: ranks[place])[:left]:
-        quotas[place] += 1
-    # With too little of everything there is no fair share but the count itself, spread evenly.
-    if left > 0 and not more:
-        strata = max(1, int((available > 0).sum()))
-        return quotas, max(int(available.max(initial=0)), -(-count // strata))
-    return quotas, int(quotas.max(initial=0))
+    more = sorted(np.flatnonzero(available > low).tolist(), key=ranks.__getitem__)
+    quotas[more[: count - int(quotas.sum())]] += 1
+    return quotas
 
 
-class _Lowest:
-    """The candidates that come first in each stratum, as many as its quota, of a stream of them."""
+def _first(
+    cells: list[_Cells],
+    pool: list[int],
+    by_hour: bool,
+    available: npt.NDArray[np.int64],
+    quotas: npt.NDArray[np.int64],
+) -> Moments:
+    """The candidates of a pool that come first in their strata, as many as the ``quotas``.
 
-    def __init__(self, quotas: npt.NDArray[np.int64]) -> None:
-        self._quotas = quotas
-        self._limit = np.full(len(quotas), np.iinfo(np.uint64).max, np.uint64)
-        self._limit[quotas == 0] = 0
-        self._clear()
+    Their hashes are uniform, so how far down a quota reaches is known well enough to keep little more than
+    what is needed; where that was too little after all, more is kept.
+    """
+    for power in itertools.count(2):
+        likely = _likely_limits(available, quotas, 2.0**power)
+        parts: list[list[npt.NDArray[np.int64]]] = []
+        for i in pool:
+            parts.append([])
+            for times in cells[i].chunks():
+                near = cells[i].order(times) <= likely[_columns(cells[i], times, by_hour)]
+                parts[-1].append(times[near])
+        sizes = [sum(map(len, of_camera)) for of_camera in parts]
+        times = np.concatenate(list(itertools.chain.from_iterable(parts)))
+        parts.clear()
+        order, column = np.empty(len(times), np.uint64), np.empty(len(times), np.int8)
+        for i, start, stop in _slices(pool, sizes):
+            order[start:stop] = cells[i].order(times[start:stop])
+            column[start:stop] = _columns(cells[i], times[start:stop], by_hour)
+        if (kept := _lowest(order, column, quotas)) is not None:
+            counts = [int(np.count_nonzero(part)) for part in np.split(kept, np.cumsum(sizes)[:-1])]
+            return Moments(np.repeat(np.array(pool, np.int32), counts), times[kept])
+    raise AssertionError("there is no end to counting")
 
-    def _clear(self) -> None:
-        self._times = np.empty(0, np.int64)
-        self._order = np.empty(0, np.uint64)
-        self._stratum = np.empty(0, np.int32)
-        self._camera = np.empty(0, np.int32)
-        self._pruned = 0
 
-    def add(
-        self,
-        times: npt.NDArray[np.int64],
-        order: npt.NDArray[np.uint64],
-        stratum: npt.NDArray[np.int32],
-        camera: int,
-    ) -> None:
-        near = order <= self._limit[stratum]
-        self._times = np.concatenate([self._times, times[near]])
-        self._order = np.concatenate([self._order, order[near]])
-        self._stratum = np.concatenate([self._stratum, stratum[near]])
-        self._camera = np.concatenate(
-            [self._camera, np.full(int(near.sum()), camera, np.int32)]
+def _slices(pool: list[int], sizes: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Short slices (camera, start, stop) of columns that hold ``sizes`` rows of each camera."""
+    at = 0
+    for i, size in zip(pool, sizes, strict=True):
+        for start in range(at, at + size, CHUNK_CELLS):
+            yield i, start, min(start + CHUNK_CELLS, at + size)
+        at += size
+
+
+def _likely_limits(
+    available: npt.NDArray[np.int64], quotas: npt.NDArray[np.int64], slack: float
+) -> npt.NDArray[np.uint64]:
+    """Places in the order up to which there are most likely ``quotas`` candidates of ``available``."""
+    share = (quotas + slack * np.sqrt(quotas) + 2) / np.maximum(available, 1)
+    limits = (np.minimum(share, 0.5) * 2.0**64).astype(np.uint64)
+    return np.where(share < 0.5, limits, np.iinfo(np.uint64).max)
+
+
+def _lowest(
+    order: npt.NDArray[np.uint64], column: npt.NDArray[np.int8], quotas: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_] | None:
+    """Which rows are the lowest of their column, as many as its quota; None where it has too few."""
+    kept = np.zeros(len(order), np.bool_)
+    for stratum in np.flatnonzero(quotas).tolist():
+        quota = int(quotas[stratum])
+        members = column == stratum
+        mine = order[members]
+        if len(mine) < quota:
+            return None
+        mine.partition(quota - 1)
+        kept |= members & (order <= mine[quota - 1])
+    return kept
+
+
+def _shortfalls(
+    cells: list[_Cells],
+    by_camera: bool,
+    by_hour: bool,
+    available: npt.NDArray[np.int64],
+    quotas: npt.NDArray[np.int64],
+    count: int,
+) -> tuple[Shortfall, ...]:
+    """The strata that have fewer candidates than each of those with enough gives."""
+    exists = np.zeros(available.shape, np.bool_)
+    for i, of_camera in enumerate(cells):
+        exists[i if by_camera else 0, _open_hours(of_camera.camera) if by_hour else [0]] = True
+    # A camera that is never open lacks all of its frames.
+    exists[:, 0] |= ~exists.any(axis=1)
+    enough = available > quotas
+    wanted = int(quotas[enough].min()) if enough.any() else -(-count // max(1, int(exists.sum())))
+    return tuple(
+        Shortfall(
+            cells[row].camera.name if by_camera else None,
+            hour if by_hour and available[row].any() else None,
+            int(available[row, hour]),
+            max(1, wanted),
         )
-        if len(self._times) > self._pruned + CHUNK_CELLS:
-            self._prune()
+        for row, hour in np.argwhere(exists & (available < max(1, wanted))).tolist()
+    )
 
-    def take(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The cameras and times that are kept; nothing is kept after that."""
-        self._prune()
-        result = self._camera, self._times
-        self._clear()
-        return result
 
-    def _prune(self) -> None:
-        by_rank = np.lexsort((self._times, self._order, self._stratum))
-        stratum = self._stratum[by_rank]
-        first = np.searchsorted(stratum, np.arange(len(self._quotas) + 1))
-        rank = np.arange(len(stratum)) - first[stratum]
-        kept = by_rank[rank < self._quotas[stratum]]
-        full = np.flatnonzero((np.diff(first) >= self._quotas) & (self._quotas > 0))
-        last = by_rank[first[full] + self._quotas[full] - 1]
-        self._limit[full] = self._order[last]
-        self._times, self._order = self._times[kept], self._order[kept]
-        self._stratum, self._camera = self._stratum[kept], self._camera[kept]
-        self._pruned = len(kept)
+def _open_hours(camera: Open) -> list[int]:
+    """The local hours of the day at which frames of the camera may be asked for."""
+    found: set[int] = set()
+    for start, end in camera.intervals:
+        for low, high, offset in spans(camera.offsets, start, end):
+            first, last = (low + offset) // HOUR_MS, (high - 1 + offset) // HOUR_MS
+            found |= {hour % HOURS for hour in range(first, min(last, first + HOURS) + 1)}
+        if len(found) == HOURS:
+            break
+    return sorted(found)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.local_time import Intervals, Offsets
 from rhombus_dataset.schedule import Shortfall
+
+MAX_FRAMES: Final = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +29,18 @@ class Open:
 class Moments:
     """The chosen moments, in any order, each once.
 
-    ``camera`` (int32) is an index of the lock's cameras; ``timestamp_ms`` (int64) is UTC. ``decides_ms``,
-    where it stands, is the time by which a moment's split is decided instead of its own.
+    ``camera`` (int32) is an index of the lock's cameras; ``timestamp_ms`` (int64) is UTC. Groups of
+    ``together`` moments that stand side by side belong to one split, which the first of them decides.
     """
 
     camera: npt.NDArray[np.int32]
     timestamp_ms: npt.NDArray[np.int64]
-    decides_ms: npt.NDArray[np.int64] | None = None
+    together: int = 1
     shortfalls: tuple[Shortfall, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def of_cameras(chosen: list[npt.NDArray[np.int64]]) -> Moments:
+def of_cameras(chosen: Sequence[npt.NDArray[np.int64]]) -> Moments:
     """The moments of each camera, joined."""
     return Moments(
         np.repeat(np.arange(len(chosen), dtype=np.int32), [len(times) for times in chosen]),

@@ -93,8 +93,13 @@ def create_app(site: Site) -> FastAPI:
         title="Camera cloud API, served from recordings",
         description="Answers getExactFrameData from video files on this machine.",
         version="1",
-        # Errors have the API's own form, not FastAPI's: the generated 422 would be untrue.
-        responses={400: {"model": ErrorResponse}, 401: {"model": Unauthenticated}, 500: {"model": ErrorResponse}},
+        # Errors have the API's own form; with a default, FastAPI adds no 422 of its own.
+        responses={
+            400: {"model": ErrorResponse},
+            401: {"model": Unauthenticated},
+            500: {"model": ErrorResponse},
+            "default": {"model": ErrorResponse},
+        },
     )
 
     @app.post(
@@ -111,9 +116,7 @@ def create_app(site: Site) -> FastAPI:
         return await anyio.to_thread.run_sync(lambda: _answer(source.get(request)), limiter=limiter)
 
     @app.middleware("http")
-    async def bounded(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
+    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "")
         if request.method == "POST" and (not length.isdecimal() or len(length) > 9):
             return _error(411, "a request needs a Content-Length")

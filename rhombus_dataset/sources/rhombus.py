@@ -88,7 +88,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         certificate: tuple[str, str] | str | None,
     ) -> urllib3.HTTPConnectionPool:
         pool = self.get_connection_with_tls_context(request, verify, proxies, certificate)
-        self.cert_verify(pool, request.url or "", verify, certificate)
+        self.cert_verify(pool, request.url or "", verify, certificate)  # type: ignore[no-untyped-call]
+        assert isinstance(pool, urllib3.HTTPConnectionPool)
         return pool
 
 
@@ -114,8 +115,7 @@ class RhombusSource:
     ) -> None:
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise UsageError(
-                "the API key is empty or holds spaces, line breaks or characters outside ASCII: "
-                "copy it again"
+                "the API key is empty or holds spaces, line breaks or characters outside ASCII: copy it again"
             )
         self._api_key = api_key
         self.url = url.rstrip("/")
@@ -140,9 +140,7 @@ class RhombusSource:
             cert = (str(certificate), str(certificate_key)) if certificate_key else str(certificate)
         prepared = requests.Request("POST", address).prepare()
         try:
-            self._pool = adapter.pool_for(
-                prepared, settings["verify"], dict(settings["proxies"]), cert
-            )
+            self._pool = adapter.pool_for(prepared, settings["verify"] or True, dict(settings["proxies"]), cert)
         except (OSError, requests.exceptions.RequestException) as error:
             raise UsageError(f"{self.url}: the connection cannot be set up: {error}") from None
         # Through a plain HTTP proxy the request line carries the whole address.

@@ -28,9 +28,7 @@ MEASURES = {"cpu_ms": "CPU ms/frame", "frames_per_s": "frames/s", "peak_mb": "pe
 def measure(size: str, frames: int, repeats: int) -> tuple[int, dict[str, list[dict[str, float]]]]:
     module = "tests.benchmarks.prebuilt_server"
     results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    with subprocess.Popen(
-        [sys.executable, "-m", module, size], stdout=subprocess.PIPE, text=True
-    ) as server:
+    with subprocess.Popen([sys.executable, "-m", module, size], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             port, answer_bytes = (int(word) for word in server.stdout.readline().split())
@@ -55,8 +53,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
             values = [run[key] for run in runs]
             digits = 2 if key == "cpu_ms" else 0
             cells.append(
-                f"{statistics.median(values):.{digits}f} "
-                f"({min(values):.{digits}f}-{max(values):.{digits}f})"
+                f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
             )
         lines.append(f"{name:9}" + "".join(f"{cell:>30}" for cell in cells))
     cpu = {name: statistics.median(run["cpu_ms"] for run in runs) for name, runs in results.items()}

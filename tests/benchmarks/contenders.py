@@ -114,9 +114,7 @@ def floor(port: int, count: int, out: Path) -> Callable[[], None]:
     def fetch(index: int) -> tuple[bytes, str, Any]:
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection("127.0.0.1", port)
-        local.connection.request(
-            "POST", "/api/video/getExactFrameData", orjson.dumps(body_of(index)), headers
-        )
+        local.connection.request("POST", "/api/video/getExactFrameData", orjson.dumps(body_of(index)), headers)
         answer = orjson.loads(local.connection.getresponse().read())
         image = pybase64.b64decode(answer["frameData"], validate=True)
         return image, hashlib.sha256(image).hexdigest(), measure(image)

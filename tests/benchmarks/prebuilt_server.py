@@ -42,7 +42,8 @@ def picture(width_px: int, height_px: int, target_bytes: int, seed: int) -> byte
             low = quality
         else:
             high = quality - 1
-    return simplejpeg.encode_jpeg(rgb, low, colorsubsampling="420")
+    best: bytes = simplejpeg.encode_jpeg(rgb, low, colorsubsampling="420")
+    return best
 
 
 def prebuilt_answers(size: str) -> list[bytes]:

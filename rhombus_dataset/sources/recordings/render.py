@@ -28,9 +28,10 @@ def render(rgb: npt.NDArray[np.uint8], geometry: Geometry, quality: int = JPEG_Q
             max(1, part.shape[0] // geometry.downscale),
         )
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return simplejpeg.encode_jpeg(
+    jpeg: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(part), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
+    return jpeg
 
 
 def _pixels(start: int, size: int, length_px: int) -> tuple[int, int]:

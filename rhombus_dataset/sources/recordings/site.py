@@ -7,16 +7,17 @@ import datetime as dt
 import zoneinfo
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
 
 from rhombus_dataset.errors import InvalidFile, Problem, nearest
-from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
-from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment, shown
-from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.local_time import moment_ms
+from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
+from rhombus_dataset.plan.model import LocalTime
+from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment, shown
 from rhombus_dataset.sources.recordings.footage import Footage, UnreadableVideo
 
 
@@ -110,7 +111,7 @@ def load_site(path: Path) -> Site:
     return _Reading(load_marked(path), path).site()
 
 
-_KINDS: Final = {"path": _Video, "scene": _Scene}
+_KINDS: Final[dict[str, type[_Model]]] = {"path": _Video, "scene": _Scene}
 
 
 class _Reading:
@@ -163,12 +164,10 @@ class _Reading:
             if recording is not None:
                 found.append((recording, place))
         found.sort(key=lambda pair: pair[0].start_ms)
-        for (before, _), (after, place) in zip(found, found[1:], strict=False):
+        for (before, _), (after, place) in pairwise(found):
             if after.start_ms < before.end_ms:
                 self._refuse(place, f"begins before the recording that starts at {_iso(before.start_ms)} ends")
-        return SiteCamera(
-            camera.uuid, camera.name, location.name, location.tz, tuple(r for r, _ in found)
-        )
+        return SiteCamera(camera.uuid, camera.name, location.name, location.tz, tuple(r for r, _ in found))
 
     def _recording(self, path: Path_, raw: Any, zone: str) -> Recording | None:
         kinds = [kind for key, kind in _KINDS.items() if isinstance(raw, dict) and key in raw]

@@ -1,0 +1,161 @@
+"""The command line: what it prints, how it ends, and that no mistake of a user gets a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rhombus_dataset
+from rhombus_dataset.decode import decode_rgb
+from rhombus_dataset.verify import verify
+from tests.conftest import CONFIGS, ROOT
+from tests.scripted_server import scripted_server
+from tests.test_build import same_for_each_frame, write_plan
+
+
+def run(*arguments: str | Path, code: int = 0, cwd: Path = ROOT, **environment: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "rhombus_dataset.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def test_help_names_every_command() -> None:
+    out, _ = run("--help")
+    for command in ("build", "demo", "info", "init", "plan", "schema", "serve", "validate", "verify"):
+        assert re.search(rf"^  {command} ", out, re.MULTILINE)
+        assert run(command, "--help")[0].startswith("Usage:")
+
+
+def test_from_init_to_validate(tmp_path: Path) -> None:
+    out, _ = run("init", "plan.yaml", cwd=tmp_path)
+    assert "rhombus-dataset plan plan.yaml" in out
+    assert "valid" in run("validate", "plan.yaml", cwd=tmp_path)[0]
+    _, errors = run("init", "plan.yaml", cwd=tmp_path, code=2)
+    assert "exists already" in errors
+
+
+def test_validate_lists_every_mistake_and_ends_with_2(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("version: 2\nnam: x\n")
+    _, errors = run("validate", path, code=2)
+    assert f"{path}:1:1: version: expected 1" in errors
+    assert f"{path}:2:1: nam: unknown field 'nam'; did you mean name?" in errors
+    found: dict[str, Any] = json.loads(run("validate", path, "--json", code=2)[0])
+    assert found["valid"] is False
+    assert {"file", "line", "column", "field", "message"} == set(found["problems"][0])
+
+
+def test_plan_is_a_dry_run(tmp_path: Path) -> None:
+    out, _ = run("plan", CONFIGS / "demo.yaml", "--out", tmp_path)
+    for part in ("requests", "free", "camera", "local hour", "view", "split", "first frames", "dock-north"):
+        assert part in out
+    found: dict[str, Any] = json.loads(run("plan", CONFIGS / "demo.yaml", "--json")[0])
+    assert found["frames"] == sum(found["by_camera"].values()) == sum(found["by_split"].values())
+    assert found["moments"] == 400
+    assert found["digest"] == rhombus_dataset.schedule_of(CONFIGS / "demo.yaml").digest
+    assert found["seconds"] == pytest.approx((found["requests"] - 500) / 500, abs=0.01)
+
+
+def test_preview_draws_a_few_frames(tmp_path: Path, demo_url: str) -> None:
+    sheet = tmp_path / "sheet.jpg"
+    run("plan", CONFIGS / "demo.yaml", "--preview", "6", "--preview-file", sheet, "--url", demo_url)
+    rgb = decode_rgb(sheet.read_bytes())
+    assert rgb.shape[1] > 800
+    assert rgb.std() > 20
+
+
+def test_build_info_and_verify(tmp_path: Path, demo_url: str) -> None:
+    out = tmp_path / "out"
+    built: dict[str, Any] = json.loads(
+        run("build", CONFIGS / "interval.yaml", "--out", out, "--url", demo_url, "--json")[0]
+    )
+    assert built["complete"] is True
+    assert built["requests"] == built["planned"] == built["counts"]["ok"]
+    again: dict[str, Any] = json.loads(
+        run("build", CONFIGS / "interval.yaml", "--out", out, "--url", demo_url, "--json")[0]
+    )
+    assert again["requests"] == 0
+    assert "complete" in run("info", out)[0]
+    assert json.loads(run("info", out, "--json")[0])["counts"] == built["counts"]
+    assert "all as it should be" in run("verify", out)[0]
+    damaged = next((out / "data").glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert "sha256" in run("verify", out, code=1)[0]
+    assert json.loads(run("verify", out, "--json", code=1)[0])["ok"] is False
+
+
+def test_a_wrong_key_a_dead_host_and_a_wrong_folder_are_told(tmp_path: Path, demo_url: str) -> None:
+    arguments = ("build", CONFIGS / "interval.yaml", "--out", tmp_path / "out", "--url", demo_url)
+    _, errors = run(*arguments, code=1, RHOMBUS_API_KEY="wrong-key")
+    assert "the API refuses the key" in errors
+    assert "wrong-key" not in errors
+    _, errors = run(*arguments, code=2, RHOMBUS_API_KEY="")
+    assert "set RHOMBUS_API_KEY" in errors
+    _, errors = run("info", tmp_path, code=1)
+    assert "no dataset here" in errors
+    (tmp_path / "file").write_text("")
+    _, errors = run("build", CONFIGS / "interval.yaml", "--out", tmp_path / "file", "--url", demo_url, code=1)
+    assert "not a folder" in errors
+    _, errors = run(
+        "build", CONFIGS / "interval.yaml", "--out", tmp_path / "o", "--url", "http://example.com", code=2
+    )
+    assert "unencrypted" in errors
+
+
+def test_the_key_may_stand_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("local-key\n")
+    with scripted_server(same_for_each_frame) as server:
+        arguments = ("build", write_plan(tmp_path, server.url), "--out", tmp_path / "out")
+        key.chmod(0o644)
+        _, errors = run(*arguments, code=2, RHOMBUS_API_KEY="", RHOMBUS_API_KEY_FILE=str(key))
+        assert "chmod 600" in errors
+        key.chmod(0o600)
+        run(*arguments, RHOMBUS_API_KEY="", RHOMBUS_API_KEY_FILE=str(key))
+        assert server.asked[0].headers["x-auth-apikey"] == "local-key"
+
+
+def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
+    out, _ = run("demo", "--out", tmp_path / "demo")
+    assert "Three things to try next" in out
+    assert verify(tmp_path / "demo").problems == ()
+    for line in out.splitlines():
+        if line.startswith("  python -c"):
+            command = shlex.split(line)
+            done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, check=True)
+            assert "dock-north" in done.stdout
+
+
+def test_an_extra_that_is_not_installed_is_named_with_its_command() -> None:
+    """As on a bare install: the modules that only the extra brings cannot be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('av', 'fastapi', 'uvicorn'): sys.modules[name] = None\n"
+        "from rhombus_dataset.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    plans = ["build", str(CONFIGS / "recordings.yaml"), "--out", "unused"]
+    for arguments in (["serve", str(CONFIGS / "demo-site.yaml")], plans, ["demo", "--out", "unused"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert "pip install 'rhombus-dataset[server]'" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True)

@@ -1,0 +1,87 @@
+"""Docs are run: every plan of configs/, the README's plan and Python, the notebook."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import rhombus_dataset
+from rhombus_dataset.plan import load_plan
+from rhombus_dataset.verify import verify
+from tests.conftest import CONFIGS, NOW_MS, ROOT
+
+PLANS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "site" not in path.name)
+README = (ROOT / "README.md").read_text()
+
+# A digest that changes means that every dataset in the world built from such a plan is another one.
+GOLDEN = json.loads((Path(__file__).parent / "golden_digests.json").read_text())
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_promise_1_each_config_has_its_golden_digest(name: str) -> None:
+    assert rhombus_dataset.schedule_of(CONFIGS / name).digest == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "demo.yaml"])
+def test_each_config_builds(name: str, tmp_path: Path, demo_url: str) -> None:
+    url = None if name == "recordings.yaml" else demo_url
+    outcome = rhombus_dataset.build(CONFIGS / name, tmp_path / "out", url=url)
+    assert outcome.complete
+    assert outcome.counts.get("ok", 0) > 0  # type: ignore[call-overload]
+    assert verify(tmp_path / "out").problems == ()
+
+
+def test_every_strategy_has_a_config() -> None:
+    strategies = {load_plan(CONFIGS / name, NOW_MS).sampling.strategy for name in PLANS}
+    assert strategies == {"interval", "random", "stratified", "burst", "timestamps"}
+
+
+def test_the_readmes_plan_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(version: 1.*?)```", README, re.DOTALL)
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    assert len(rhombus_dataset.schedule_of(path)) == 4000
+
+
+def test_the_readme_names_every_column_command_and_file() -> None:
+    from rhombus_dataset.cli import main
+    from rhombus_dataset.schema import data_schema, manifest_schema
+
+    for name in {*data_schema().names, *manifest_schema().names}:
+        assert f"`{name}`" in README, name
+    for command in main.commands:
+        assert f"rhombus-dataset {command}" in README, command
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_exports_are_all() -> None:
+    public = {name for name in vars(rhombus_dataset) if not name.startswith("_")}
+    assert set(rhombus_dataset.__all__) <= public
+    for name in rhombus_dataset.__all__:
+        assert getattr(rhombus_dataset, name).__doc__
+
+
+def test_the_quickstart_notebook_runs(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('"../configs', f'"{CONFIGS}')
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    shown = [
+        kind
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        for kind in output.get("data", {})
+    ]
+    assert "image/jpeg" in shown
+    assert "text/html" in shown
+    assert all(not cell.outputs for cell in nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", 4).cells
+               if cell.cell_type == "code"), "outputs are not committed"  # fmt: skip
