@@ -21,6 +21,7 @@ from rhombus_dataset.frame import Frame, FrameRequest
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.lock import resolve
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
+from rhombus_dataset.plan.model import check_encrypted, check_url
 from rhombus_dataset.progress import Progress
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.sampler import sample
@@ -95,9 +96,7 @@ def preview(
         for row in sorted({i * len(planned) // count for i in range(min(count, len(planned)))}):
             camera = planned.camera_of(row)
             request = planned.request(row)
-            whole = FrameRequest(
-                request.camera_uuid, request.timestamp_ms, Geometry(downscale=PREVIEW_DOWNSCALE)
-            )
+            whole = FrameRequest(request.camera_uuid, request.timestamp_ms, Geometry(downscale=PREVIEW_DOWNSCALE))
             outcome = fetcher.fetch(whole)
             tiles.append(
                 Tile(
@@ -106,9 +105,7 @@ def preview(
                     else None,
                     caption=(camera.name, str(planned.local_time(row))),
                     reason=outcome.reason,
-                    crops={
-                        name: checked.views[name] for name in camera.views if checked.views[name].is_cropped
-                    },
+                    crops={name: checked.views[name] for name in camera.views if checked.views[name].is_cropped},
                     masks=camera.masks,
                 )
             )
@@ -161,8 +158,15 @@ def _opened(plan: Plan, url: str | None) -> Iterator[FrameSource]:
         from rhombus_dataset.sources import rhombus
 
         auth = plan.source.auth
+        address = plan.source.url
+        if url is not None:
+            try:
+                address = check_url(url)
+                check_encrypted(address, plan.source.allow_plain_http)
+            except ValueError as error:
+                raise UsageError(f"url: {error}") from None
         source = rhombus.RhombusSource(
-            url or plan.source.url,
+            address,
             read_api_key(),
             scheme=auth.scheme,
             org=auth.org,

@@ -90,9 +90,7 @@ def schema() -> None:
 )
 @click.option("--url", help="Ask this address instead of the plan's.")
 @_json_option
-def plan(
-    plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool
-) -> None:
+def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool) -> None:
     """The dry run of PLAN: counts, requests, bytes and time, without building anything."""
     from rhombus_dataset import api
 

@@ -130,9 +130,7 @@ def _check_header(image: bytes) -> tuple[int, int]:
     except ValueError as error:
         raise DamagedPicture(f"damaged JPEG header: {error}") from None
     if width_px * height_px > MAX_PIXELS:
-        raise DamagedPicture(
-            f"the header claims {width_px} x {height_px} pixels, more than {MAX_PIXELS} in all"
-        )
+        raise DamagedPicture(f"the header claims {width_px} x {height_px} pixels, more than {MAX_PIXELS} in all")
     return width_px, height_px
 
 

@@ -68,9 +68,7 @@ class Times:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Times):
             return NotImplemented
-        return np.array_equal(self.camera, other.camera) and np.array_equal(
-            self.timestamp_ms, other.timestamp_ms
-        )
+        return np.array_equal(self.camera, other.camera) and np.array_equal(self.timestamp_ms, other.timestamp_ms)
 
     __hash__ = None  # type: ignore[assignment]
 

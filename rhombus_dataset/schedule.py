@@ -139,9 +139,7 @@ class Schedule:
 
         ids = [
             frame_id(self.cameras[c].uuid, t, geometries[v])
-            for c, t, v in zip(
-                camera.tolist(), self.timestamp_ms[start:stop].tolist(), view.tolist(), strict=True
-            )
+            for c, t, v in zip(camera.tolist(), self.timestamp_ms[start:stop].tolist(), view.tolist(), strict=True)
         ]
         columns = {
             "frame_id": ids,
@@ -187,9 +185,7 @@ class Schedule:
         return digest.hexdigest()
 
 
-def local_hours(
-    timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]
-) -> npt.NDArray[np.int8]:
+def local_hours(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int8]:
     """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
     table = np.array(offsets, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1

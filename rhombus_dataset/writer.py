@@ -204,8 +204,7 @@ def _size_warnings(schedule: Schedule, records: list[Record]) -> dict[int, str]:
     for kinds in sizes.values():
         ranges = {kind: kind[0].full_size_range(kind[1], kind[2]) for kind in kinds}
         support = {
-            kind: sum(len(kinds[other]) for other in kinds if _agree(ranges[kind], ranges[other]))
-            for kind in kinds
+            kind: sum(len(kinds[other]) for other in kinds if _agree(ranges[kind], ranges[other])) for kind in kinds
         }
         usual = max(support, key=lambda kind: support[kind])
         for kind, rows in kinds.items():

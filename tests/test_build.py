@@ -81,9 +81,7 @@ def test_promise_1_one_and_sixteen_requests_in_flight_give_the_same_bytes(
     found = []
     for concurrency in (1, 16):
         plan.write_text(
-            text.replace(
-                "concurrency: 8, per_camera: 4", f"concurrency: {concurrency}, per_camera: {concurrency}"
-            )
+            text.replace("concurrency: 8, per_camera: 4", f"concurrency: {concurrency}, per_camera: {concurrency}")
         )
         out = tmp_path / f"with-{concurrency}"
         outcome = rhombus_dataset.build(plan, out, url=demo_url)
@@ -111,9 +109,7 @@ def test_the_millisecond_in_the_pixels_is_the_manifests_for_every_row(tmp_path: 
     rows = read_manifest(tmp_path / "out").to_pylist()
     assert seen == sum(row["status"] == "ok" for row in rows) > 500
     assert verify(tmp_path / "out").problems == ()
-    masked = [
-        r for r in rows if r["camera_name"] == "dock-south" and r["status"] == "ok" and r["view"] == "full"
-    ]
+    masked = [r for r in rows if r["camera_name"] == "dock-south" and r["status"] == "ok" and r["view"] == "full"]
     table = pq.read_table(tmp_path / "out" / masked[0]["file"])
     corner = decode_rgb(table.column("image")[masked[0]["row"]].as_py()["bytes"])[5:60, 5:120]
     assert corner.max() < 40
@@ -141,8 +137,7 @@ def test_promise_3_every_planned_frame_has_one_row_whatever_becomes_of_it(tmp_pa
     assert {"NO_FOOTAGE_AT_TIMESTAMP", "HTTP 500: broken", "HTTP 400: never", None} <= reasons
     assert outcome.complete
     assert {str(k): v for k, v in outcome.counts.items()} == {
-        status: sum(row["status"] == status for row in rows)
-        for status in ("ok", "missing", "failed", "corrupt")
+        status: sum(row["status"] == status for row in rows) for status in ("ok", "missing", "failed", "corrupt")
     }
     assert verify(tmp_path / "out").problems == ()
     assert info(tmp_path / "out").counts["corrupt"] == sum(row["status"] == "corrupt" for row in rows)

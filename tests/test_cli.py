@@ -135,6 +135,8 @@ def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
     out, _ = run("demo", "--out", tmp_path / "demo")
     assert "Three things to try next" in out
     assert verify(tmp_path / "demo").problems == ()
+    card = (tmp_path / "demo" / "README.md").read_text().split("---\n", 2)[2].strip()
+    assert (ROOT / "DATA_CARD.md").read_text().strip() == card, "run scripts/data-card"
     for line in out.splitlines():
         if line.startswith("  python -c"):
             command = shlex.split(line)
@@ -152,9 +154,7 @@ def test_an_extra_that_is_not_installed_is_named_with_its_command() -> None:
     )
     plans = ["build", str(CONFIGS / "recordings.yaml"), "--out", "unused"]
     for arguments in (["serve", str(CONFIGS / "demo-site.yaml")], plans, ["demo", "--out", "unused"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert "pip install 'rhombus-dataset[server]'" in done.stderr
         assert "Traceback" not in done.stderr

@@ -36,9 +36,7 @@ def decoded(path: Path) -> tuple[list[Fraction], Frames]:
         base = Fraction(stream.time_base or 1)
     found.sort(key=lambda pair: pair[0] or 0)
     first = found[0][0] or 0
-    return [((pts or 0) - first) * base * 1000 for pts, _ in found], [
-        np.asarray(rgb, np.uint8) for _, rgb in found
-    ]
+    return [((pts or 0) - first) * base * 1000 for pts, _ in found], [np.asarray(rgb, np.uint8) for _, rgb in found]
 
 
 STEADY = [Fraction(i, 25) for i in range(60)]
@@ -118,9 +116,7 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory, clips: list[Path]
-) -> Iterator[tuple[str, dict[str, Path]]]:
+def served(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Iterator[tuple[str, dict[str, Path]]]:
     """The made videos and the real clips as cameras of one site, over HTTP."""
     folder = tmp_path_factory.mktemp("site")
     paths: dict[str, Path] = {}

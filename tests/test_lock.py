@@ -214,11 +214,7 @@ def test_times_outside_the_windows_and_repeated_ones_are_counted(tmp_path: Path)
 def test_every_mistake_of_a_times_file_is_told_with_its_line(tmp_path: Path) -> None:
     path = csv(
         tmp_path,
-        "camera,timestamp\n"
-        "dok,2026-01-05T00:00\n"
-        "dock,yesterday\n"
-        "gate,2026-01-05T00:00\n"
-        "gate,2027-01-05T00:00\n",
+        "camera,timestamp\ndok,2026-01-05T00:00\ndock,yesterday\ngate,2026-01-05T00:00\ngate,2027-01-05T00:00\n",
     )
     with pytest.raises(InvalidFile) as caught:
         resolve(with_times(path), NOW_MS)

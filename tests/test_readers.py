@@ -80,7 +80,8 @@ def test_duckdb_joins_manifest_and_data(built: Path) -> None:
         duckdb.connect()
         .execute(
             f"SELECT count(*), min(octet_length(d.image.bytes)) FROM '{path}/manifest/*.parquet' m "
-            f"JOIN '{path}/data/*.parquet' d USING (frame_id) WHERE m.status = 'ok' AND m.sha256 = sha256(d.image.bytes)"
+            f"JOIN '{path}/data/*.parquet' d USING (frame_id) "
+            "WHERE m.status = 'ok' AND m.sha256 = sha256(d.image.bytes)"
         )
         .fetchone()
     )

@@ -142,9 +142,7 @@ def test_the_digest_names_the_frames_and_nothing_else() -> None:
 
 def masked(old: Lock) -> Lock:
     mask = ((0, 0), (100, 0), (0, 100))
-    return dataclasses.replace(
-        old, cameras=(dataclasses.replace(old.cameras[0], masks=(mask,)), *old.cameras[1:])
-    )
+    return dataclasses.replace(old, cameras=(dataclasses.replace(old.cameras[0], masks=(mask,)), *old.cameras[1:]))
 
 
 @pytest.mark.parametrize(

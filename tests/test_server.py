@@ -132,9 +132,7 @@ def test_other_paths_methods_and_sizes_get_the_apis_error(demo_url: str) -> None
     assert (big.status_code, big.json()["error"]) == (413, True)
     host = urlsplit(demo_url)
     connection = http.client.HTTPConnection(host.hostname or "", host.port, timeout=10)
-    connection.request(
-        "POST", PATH, iter([b"{}"]), {**KEY, "Transfer-Encoding": "chunked"}, encode_chunked=True
-    )
+    connection.request("POST", PATH, iter([b"{}"]), {**KEY, "Transfer-Encoding": "chunked"}, encode_chunked=True)
     assert connection.getresponse().status == 411
     connection.close()
 

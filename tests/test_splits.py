@@ -35,9 +35,9 @@ def cameras_apart(
     return {"by": "camera", "fractions": fractions, "assign": assign or {}}
 
 
-intervals_of_minutes = st.lists(
-    st.tuples(st.integers(-300, 300), st.integers(1, 120)), min_size=1, max_size=5
-).map(lambda pairs: merged((a * 1000, (a + n) * 1000) for a, n in pairs))
+intervals_of_minutes = st.lists(st.tuples(st.integers(-300, 300), st.integers(1, 120)), min_size=1, max_size=5).map(
+    lambda pairs: merged((a * 1000, (a + n) * 1000) for a, n in pairs)
+)
 splits_of_seconds = st.integers(1, 60).flatmap(
     lambda block: st.builds(
         by_time,

@@ -127,9 +127,7 @@ json_values = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(
-            ["error", "errorMsg", "frameData", "mimeType", "responseMessage", "status", "warningMsg"]
-        ),
+        st.sampled_from(["error", "errorMsg", "frameData", "mimeType", "responseMessage", "status", "warningMsg"]),
         json_values,
     )
 )

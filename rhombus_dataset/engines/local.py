@@ -90,8 +90,7 @@ class LocalEngine:
         flushed = threading.Event()
         flusher = threading.Thread(target=self._flush, args=(flushed,), name="flush")
         workers = [
-            threading.Thread(target=self._work, name=f"fetch-{i}")
-            for i in range(min(self._concurrency, len(rows)))
+            threading.Thread(target=self._work, name=f"fetch-{i}") for i in range(min(self._concurrency, len(rows)))
         ]
         try:
             for thread in (flusher, *workers):

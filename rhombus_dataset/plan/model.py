@@ -64,7 +64,8 @@ class Limits(Model):
     tries: Annotated[Whole, Field(ge=1, le=20)] = 6
 
 
-def _check_url(value: Any) -> str:
+def check_url(value: Any) -> str:
+    """An address of the API, without a slash at its end. Raises ValueError for anything else."""
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"expected an address such as https://api2.rhombussystems.com, got {shown(value)}")
@@ -77,7 +78,7 @@ class RhombusSource(Model):
     """The camera cloud, or anything that answers its API."""
 
     type: Literal["rhombus"]
-    url: Annotated[str, BeforeValidator(_check_url)] = "https://api2.rhombussystems.com"
+    url: Annotated[str, BeforeValidator(check_url)] = "https://api2.rhombussystems.com"
     auth: Auth = Auth()
     limits: Limits = Limits()
     allow_plain_http: Flag = Field(False, description="Send the key unencrypted to another machine.")

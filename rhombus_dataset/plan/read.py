@@ -129,9 +129,7 @@ class _Reading:
         if raw is None and "views" not in self._marked.value:
             return {"full": Geometry()}
         if not isinstance(raw, dict) or not raw:
-            self._refuse(
-                ("views",), f"expected views by name, such as full: {{downscale: 2}}, got {shown(raw)}"
-            )
+            self._refuse(("views",), f"expected views by name, such as full: {{downscale: 2}}, got {shown(raw)}")
             return {}
         views: dict[str, Geometry] = {}
         for name, value in itertools.islice(raw.items(), 1_000):
@@ -159,8 +157,7 @@ class _Reading:
                     if isinstance(name, str) and name not in names:
                         self._refuse(
                             ("cameras", i, "views", k),
-                            f"{shown(name)} is not a view of the plan ({', '.join(names[:8])})"
-                            f"{_hint(name, names)}",
+                            f"{shown(name)} is not a view of the plan ({', '.join(names[:8])}){_hint(name, names)}",
                         )
             camera = self._valid(("cameras", i), model.Camera, value)
             if camera is None:
@@ -171,9 +168,7 @@ class _Reading:
                     self._refuse(("cameras", i, kind), f"{shown(text)} stands twice, first in line {first}")
                 seen.setdefault(text, i)
             if isinstance(value, dict) and "views" in value and not camera.views:
-                self._refuse(
-                    ("cameras", i, "views"), "expected at least one view; leave views out for all of them"
-                )
+                self._refuse(("cameras", i, "views"), "expected at least one view; leave views out for all of them")
             cameras.append((i, camera.model_copy(update={"views": camera.views or tuple(views)})))
         return cameras
 

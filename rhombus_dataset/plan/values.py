@@ -53,9 +53,7 @@ def parse_permyriad(value: Any) -> int:
     else:
         match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise ValueError(
-                f"expected a percentage such as 25%, or permyriads up to 10000, got {shown(value)}"
-            )
+            raise ValueError(f"expected a percentage such as 25%, or permyriads up to 10000, got {shown(value)}")
         exact = Decimal(match[1]) * 100
         if exact != int(exact):
             raise ValueError(f"expected at most two decimals of a percent (whole permyriads), got {value}")
@@ -202,9 +200,7 @@ DailySchema = WithJsonSchema(
     }
 )
 WeekdaysSchema = WithJsonSchema({"type": "array", "minItems": 1, "items": {"enum": list(WEEKDAYS)}})
-DateValue = Annotated[
-    dt.date, BeforeValidator(parse_date), WithJsonSchema({"type": "string", "format": "date"})
-]
+DateValue = Annotated[dt.date, BeforeValidator(parse_date), WithJsonSchema({"type": "string", "format": "date"})]
 Uuid = Annotated[
     str,
     AfterValidator(canonical_uuid),

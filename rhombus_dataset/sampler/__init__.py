@@ -39,9 +39,7 @@ def sample(lock: Lock) -> Schedule:
     Raises UsageError where a split has no groups or no frames, or where the plan asks for nothing.
     """
     names = split_names(lock.splits)
-    opened = {
-        zone: without_embargo(locked.windows, lock.splits, lock.seed) for zone, locked in lock.zones.items()
-    }
+    opened = {zone: without_embargo(locked.windows, lock.splits, lock.seed) for zone, locked in lock.zones.items()}
     _enough_groups(lock, names, opened)
     open_ = [
         Open(camera.uuid, camera.name, lock.zones[camera.timezone].offsets, opened[camera.timezone])

@@ -104,9 +104,7 @@ class _Cells:
         return hashes(self._order_key, times)
 
 
-def _sample(
-    cells: list[_Cells], by_camera: bool, by_hour: bool, count: int, seed: int, purpose: str
-) -> Moments:
+def _sample(cells: list[_Cells], by_camera: bool, by_hour: bool, count: int, seed: int, purpose: str) -> Moments:
     """The first ``count`` candidates, turn by turn over the strata.
 
     A pool is what is drawn from as one: a camera, or all of them. A stratum is an hour of a pool (hour 0,

@@ -68,8 +68,7 @@ def _listen(site: Site, host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}: no such address on this machine") from None
     if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not site.api_keys:
         raise UsageError(
-            f"{site.path} names no api_keys: without keys the server listens on loopback only, "
-            f"and {host} is not"
+            f"{site.path} names no api_keys: without keys the server listens on loopback only, and {host} is not"
         )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -6,6 +6,7 @@ itself goes through the ``urllib3`` pool that ``requests`` has set up, which cos
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -170,9 +171,7 @@ class RhombusSource:
             if body is None:
                 reply = wire.Transient(f"the answer is longer than {MAX_BODY_BYTES} bytes")
             else:
-                reply = wire.parse_reply(
-                    response.status, body, response.headers.get("Retry-After"), time.time()
-                )
+                reply = wire.parse_reply(response.status, body, response.headers.get("Retry-After"), time.time())
         except (HTTPError, OSError) as error:
             response.close()
             return _translate(error, connected=True)
@@ -231,4 +230,4 @@ def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Repl
 def _first_line(error: BaseException) -> str:
     # urllib3 prefixes its messages with the pool's repr, which tells a reader nothing.
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text.rsplit(">: ", 1)[-1][:200]
+    return re.sub(r"^(<.*?>|[\w.]+\(.*?\)): ", "", text)[:200]
