@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,11 +46,21 @@ def run_demo(out: Path) -> None:
     click.echo(
         f"\n{sum(outcome.counts.values())} frames, {outcome.requests} requests, "
         f"{outcome.seconds:.1f} s. Three things to try next:\n\n"
-        f"  rhombus-dataset verify {out}\n"
-        f"  python -c \"import pandas; print(pandas.read_parquet('{out}/manifest')"
+        f"  {_command('rhombus-dataset')} verify {out}\n"
+        f"  {_command('python')} -c \"import pandas; print(pandas.read_parquet('{out}/manifest')"
         "[['camera_name', 'timestamp', 'view', 'status', 'luma']])\"\n"
-        f"  rhombus-dataset init my-plan.yaml\n"
+        f"  {_command('rhombus-dataset')} init my-plan.yaml\n"
     )
+
+
+def _command(name: str) -> str:
+    """How to call a program of this environment from here, whether or not the environment is active."""
+    mine = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if found is not None and Path(found).parent == mine.parent:
+        return name
+    here = Path.cwd()
+    return str(mine.relative_to(here) if mine.is_relative_to(here) else mine)
 
 
 def _server_installed() -> bool:

@@ -132,16 +132,16 @@ def test_the_key_may_stand_in_a_file_that_others_cannot_read(tmp_path: Path) -> 
 
 
 def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
-    out, _ = run("demo", "--out", tmp_path / "demo")
+    out, _ = run("demo", "--out", tmp_path / "demo", cwd=tmp_path)
     assert "Three things to try next" in out
     assert verify(tmp_path / "demo").problems == ()
     card = (tmp_path / "demo" / "README.md").read_text().split("---\n", 2)[2].strip()
     assert (ROOT / "DATA_CARD.md").read_text().strip() == card, "run scripts/data-card"
-    for line in out.splitlines():
-        if line.startswith("  python -c"):
-            command = shlex.split(line)
-            done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, check=True)
-            assert "dock-north" in done.stdout
+    commands = [shlex.split(line) for line in out.split("Three things")[1].splitlines()[1:] if line]
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert ("dock-north" in done.stdout) == ("-c" in command)
 
 
 def test_an_extra_that_is_not_installed_is_named_with_its_command() -> None:
