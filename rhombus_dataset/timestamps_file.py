@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import InvalidFile, Problem, nearest
 from rhombus_dataset.local_time import moment_ms
@@ -17,6 +20,7 @@ from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.wire import canonical_uuid
 
 MAX_PROBLEMS: Final = 50
+_ROWS_AT_ONCE: Final = 1 << 14
 
 
 def read_timestamps(
@@ -32,61 +36,75 @@ def read_timestamps(
     milliseconds) and ``timestamp`` (ISO 8601; without an offset it is the camera's local clock).
     Raises InvalidFile with up to 50 problems.
     """
-    table = _read(path)
-    first_line = 2 if path.suffix.lower() == ".csv" else 1
-    for required in [("camera",), ("timestamp_ms", "timestamp")]:
-        if not any(name in table for name in required):
-            message = f"expected a column {' or '.join(required)}, got {', '.join(map(str, table.columns))}"
-            raise InvalidFile([Problem(str(path), 1, None, "", message[:300])])
-    column = "timestamp_ms" if "timestamp_ms" in table else "timestamp"
     problems: list[Problem] = []
-    cameras: list[int] = []
-    times: list[int] = []
-    for line, (name, value) in enumerate(
-        zip(table["camera"].tolist(), table[column].tolist(), strict=True), first_line
-    ):
-        try:
-            camera = _camera_index(name, index_by_uuid, index_by_name)
-            timestamp_ms = _timestamp_ms(value, column, zones[camera])
-            if timestamp_ms > now_ms:
-                raise ValueError(f"{column}: {value} is in the future")
-        except ValueError as error:
-            problems.append(Problem(str(path), line, None, "", str(error)))
-            if len(problems) == MAX_PROBLEMS:
-                break
-            continue
-        cameras.append(camera)
-        times.append(timestamp_ms)
-    if not problems and not cameras:
+    cameras = [np.empty(0, np.int32)]
+    times = [np.empty(0, np.int64)]
+    line = 2 if path.suffix.lower() == ".csv" else 1
+    for part in _parts(path):
+        column = _time_column(path, part)
+        index_of = {
+            name: _camera_index(name, index_by_uuid, index_by_name) for name in part["camera"].unique().tolist()
+        }
+        camera_part = np.empty(len(part), np.int32)
+        time_part = np.empty(len(part), np.int64)
+        for row, (name, value) in enumerate(zip(part["camera"].tolist(), part[column].tolist(), strict=True)):
+            try:
+                camera = index_of[name]
+                if isinstance(camera, str):
+                    raise ValueError(camera)
+                camera_part[row] = camera
+                time_part[row] = _timestamp_ms(value, column, zones[camera])
+                if time_part[row] > now_ms:
+                    raise ValueError(f"{column}: {value} is in the future")
+            except ValueError as error:
+                problems.append(Problem(str(path), line + row, None, "", str(error)))
+                if len(problems) == MAX_PROBLEMS:
+                    raise InvalidFile(problems) from None
+        line += len(part)
+        cameras.append(camera_part)
+        times.append(time_part)
+    if not problems and sum(map(len, times)) == 0:
         problems.append(Problem(str(path), None, None, "", "the file has no rows"))
     if problems:
         raise InvalidFile(problems)
-    return np.array(cameras, np.int32), np.array(times, np.int64)
+    return np.concatenate(cameras), np.concatenate(times)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _parts(path: Path) -> Iterator[pd.DataFrame]:
+    """The file's rows, some at a time: as text and Python objects they take many times their memory."""
     try:
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
-        return pd.read_parquet(path)
+            options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+            with pd.read_csv(path, chunksize=_ROWS_AT_ONCE, **options) as reader:
+                yield from reader
+        else:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                    yield batch.to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         text = (str(error).splitlines() or ["unreadable"])[0]
         raise InvalidFile([Problem(str(path), None, None, "", f"cannot be read: {text}")]) from None
 
 
-def _camera_index(name: Any, index_by_uuid: dict[str, int], index_by_name: dict[str, int]) -> int:
+def _time_column(path: Path, table: pd.DataFrame) -> str:
+    for required in [("camera",), ("timestamp_ms", "timestamp")]:
+        if not any(name in table for name in required):
+            message = f"expected a column {' or '.join(required)}, got {', '.join(map(str, table.columns))}"
+            raise InvalidFile([Problem(str(path), 1, None, "", message[:300])])
+    return "timestamp_ms" if "timestamp_ms" in table else "timestamp"
+
+
+def _camera_index(name: Any, index_by_uuid: dict[str, int], index_by_name: dict[str, int]) -> int | str:
+    """The camera's index, or what is wrong with its name."""
     text = str(name).strip()
     if text in index_by_name:
         return index_by_name[text]
-    try:
-        uuid = canonical_uuid(text)
-    except ValueError:
-        uuid = ""
-    if uuid in index_by_uuid:
-        return index_by_uuid[uuid]
+    with contextlib.suppress(ValueError):
+        if (uuid := canonical_uuid(text)) in index_by_uuid:
+            return index_by_uuid[uuid]
     meant = nearest(text, [*index_by_name, *index_by_uuid])
     hint = f"; did you mean {meant!r}?" if meant else ""
-    raise ValueError(f"camera: {text[:60]!r} is not a camera of the plan{hint}")
+    return f"camera: {text[:60]!r} is not a camera of the plan{hint}"
 
 
 def _timestamp_ms(value: Any, column: str, zone: str) -> int:
