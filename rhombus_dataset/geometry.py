@@ -89,6 +89,9 @@ class Geometry:
 
 
 def _full_length_range(length_px: int, downscale: int, permyriads: int) -> range:
-    low = ((length_px - 1) * downscale - 1) * PERMYRIAD / permyriads
-    high = ((length_px + 1) * downscale + 1) * PERMYRIAD / permyriads
+    share = permyriads / PERMYRIAD
+    # A pixel lost or gained by the crop is 1/share of the full frame, by the downscale `downscale`.
+    slack = max(1 / share, downscale)
+    low = (length_px - 1) * downscale / share - slack
+    high = (length_px + 1) * downscale / share + slack
     return range(max(1, math.floor(low)), math.ceil(high) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
@@ -41,6 +41,8 @@ def test_corners_of_the_picture_are_corners_of_the_crop(g: Geometry, width: int,
 
 
 @given(geometries(), st.integers(16, 8000), st.integers(16, 8000), st.booleans(), st.booleans())
+@example(Geometry(5, 0, 0, 1, 8844), 16, 494, up=False, crop_first=False)
+@settings(max_examples=1000)
 def test_the_full_size_is_among_those_that_a_picture_implies(
     g: Geometry, width: int, height: int, up: bool, crop_first: bool
 ) -> None:
