@@ -41,7 +41,7 @@ def test_corners_of_the_picture_are_corners_of_the_crop(g: Geometry, width: int,
 
 
 @given(geometries(), st.integers(16, 8000), st.integers(16, 8000), st.booleans(), st.booleans())
-@example(Geometry(5, 0, 0, 1, 8844), 16, 494, up=False, crop_first=False)
+@example(Geometry(5, 0, 0, 1, 8844), 16, 494, False, False)
 @settings(max_examples=1000)
 def test_the_full_size_is_among_those_that_a_picture_implies(
     g: Geometry, width: int, height: int, up: bool, crop_first: bool
