@@ -160,6 +160,7 @@ class RhombusSource:
                 headers=self._headers,
                 retries=False,
                 redirect=False,
+                assert_same_host=False,  # through a proxy, the pool is of the proxy
                 timeout=self._timeout,
                 preload_content=False,
             )
