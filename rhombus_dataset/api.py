@@ -119,12 +119,14 @@ def build(
     out: str | os.PathLike[str],
     *,
     url: str | None = None,
+    concurrency: int | None = None,
     stop: threading.Event | None = None,
     progress: TextIO | None = None,
 ) -> BuildOutcome:
     """Build the dataset of ``plan`` in the folder ``out``, or go on where an earlier run stopped.
 
-    ``url`` asks another address than the plan's. Setting ``stop`` ends the build early, as Ctrl-C does:
+    ``url`` asks another address than the plan's, ``concurrency`` (1 to 256) with another number of requests
+    in flight; neither changes the dataset. Setting ``stop`` ends the build early, as Ctrl-C does:
     what is in flight is finished, and calling again goes on. ``progress`` is where a bar, or lines,
     are written. The API key comes from the environment (``RHOMBUS_API_KEY`` or
     ``RHOMBUS_API_KEY_FILE``). No frame's failure raises: it is a row of the manifest.
@@ -134,6 +136,8 @@ def build(
     """
     path = Path(plan)
     checked = validate(path)
+    if concurrency is not None:
+        checked = _with_concurrency(checked, concurrency)
     with _opened(checked, url) as source, Progress(progress) as shown:
         outcome = run_build(
             checked,
@@ -148,6 +152,13 @@ def build(
     if outcome.complete:
         write_card(Path(out))
     return outcome
+
+
+def _with_concurrency(plan: Plan, concurrency: int) -> Plan:
+    if not 1 <= concurrency <= 256:
+        raise UsageError(f"concurrency: expected 1 to 256 requests in flight, got {concurrency}")
+    limits = plan.source.limits.model_copy(update={"concurrency": concurrency})
+    return plan.model_copy(update={"source": plan.source.model_copy(update={"limits": limits})})
 
 
 @contextlib.contextmanager

@@ -108,16 +108,24 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
 @click.argument("plan", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="The dataset's folder. Again: goes on.")
 @click.option("--url", help="Ask this address instead of the plan's.")
+@click.option("--concurrency", type=int, metavar="N", help="Keep N requests in flight instead.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @_json_option
-def build(plan: Path, out: Path, url: str | None, quiet: bool, as_json: bool) -> None:
+def build(plan: Path, out: Path, url: str | None, concurrency: int | None, quiet: bool, as_json: bool) -> None:
     """Build the dataset of PLAN in a folder, or go on where an earlier run stopped."""
     from rhombus_dataset import api
     from rhombus_dataset.frame import Status
 
     stopper = _Stopper()
     with stopper:
-        outcome = api.build(plan, out, url=url, stop=stopper.event, progress=None if quiet else sys.stderr)
+        outcome = api.build(
+            plan,
+            out,
+            url=url,
+            concurrency=concurrency,
+            stop=stopper.event,
+            progress=None if quiet else sys.stderr,
+        )
     counts = {str(status): outcome.counts.get(status, 0) for status in Status}
     if as_json:
         _print_json(
