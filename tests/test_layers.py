@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "rhombus_dataset"
 
 LAYERS = [
     # vocabulary
-    ["errors", "geometry", "frame", "wire", "marked_yaml"],
+    ["errors", "geometry", "frame", "wire", "marked_yaml", "checking"],
     # pure
     ["hashing", "plan", "schema", "local_time", "timestamps_file", "lock", "splits", "schedule", "sampler"],
     # one effect

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 
+from rhombus_dataset.checking import shown
 from rhombus_dataset.errors import nearest
 from rhombus_dataset.geometry import PERMYRIAD
 from rhombus_dataset.wire import canonical_uuid
@@ -20,17 +21,6 @@ _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 _HOURS: Final = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def shown(value: Any) -> str:
-    """A value as a message may show it: short, and as it stands in the file."""
-    text = {None: "nothing", True: "true", False: "false"}.get(value) if _is_word(value) else repr(value)
-    assert text is not None
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
 
 
 def parse_duration(value: Any) -> int:

@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
-from rhombus_dataset.errors import InvalidFile, Problem, nearest
+from rhombus_dataset.checking import Checker, hint_for, shown
 from rhombus_dataset.local_time import moment_ms
 from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
 from rhombus_dataset.plan.model import LocalTime
-from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment, shown
+from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
 from rhombus_dataset.sources.recordings.footage import Footage, UnreadableVideo
 
 
@@ -111,20 +111,21 @@ def load_site(path: Path) -> Site:
     return _Reading(load_marked(path), path).site()
 
 
-_KINDS: Final[dict[str, type[_Model]]] = {"path": _Video, "scene": _Scene}
+_KINDS: Final[dict[str, type[_Video] | type[_Scene]]] = {"path": _Video, "scene": _Scene}
 
 
 class _Reading:
     def __init__(self, marked: Marked, path: Path) -> None:
-        self._marked = marked
+        self._check = Checker(marked)
+        self._refuse = self._check.refuse
+        self._value = marked.value
         self._path = path
-        self._problems: list[Problem] = []
         self._footage = Footage()
 
     def site(self) -> Site:
-        top = self._valid((), _SiteFile, self._marked.value)
+        top = self._check.valid((), _SiteFile, self._value)
         cameras: dict[str, SiteCamera] = {}
-        value = self._marked.value if isinstance(self._marked.value, dict) else {}
+        value = self._value if isinstance(self._value, dict) else {}
         locations = self._locations(value.get("locations"))
         for i, raw in enumerate(_as_list(value.get("cameras"))):
             camera = self._camera(("cameras", i), raw, locations)
@@ -134,27 +135,25 @@ class _Reading:
             if bare in cameras:
                 self._refuse(("cameras", i, "uuid"), f"{bare} stands twice")
             cameras[bare] = camera
-        if self._problems or top is None:
-            self._problems.sort(key=lambda p: (p.line or 0, p.column or 0))
-            raise InvalidFile(self._problems)
+        if self._check.problems or top is None:
+            self._check.refuse_file()
         return Site(self._path, tuple(top.api_keys), cameras, self._footage)
 
     def _locations(self, raw: Any) -> dict[str, _Location]:
         found: dict[str, _Location] = {}
         for i, value in enumerate(_as_list(raw)):
-            location = self._valid(("locations", i), _Location, value)
+            location = self._check.valid(("locations", i), _Location, value)
             if location is not None:
                 found[location.name] = found[location.uuid] = location
         return found
 
     def _camera(self, path: Path_, raw: Any, locations: dict[str, _Location]) -> SiteCamera | None:
-        camera = self._valid(path, _Camera, raw)
+        camera = self._check.valid(path, _Camera, raw)
         if camera is None:
             return None
         location = locations.get(camera.location)
         if location is None:
-            meant = nearest(camera.location, locations)
-            hint = f"; did you mean {meant}?" if meant else ""
+            hint = hint_for(camera.location, locations)
             self._refuse((*path, "location"), f"{shown(camera.location)} is not a location of the site{hint}")
             return None
         found: list[tuple[Recording, Path_]] = []
@@ -174,7 +173,7 @@ class _Reading:
         if len(kinds) != 1:
             self._refuse(path, "expected a recording with either path (a video file) or scene: demo")
             return None
-        value = self._valid(path, kinds[0], raw)
+        value = self._check.valid(path, kinds[0], raw)
         if value is None:
             return None
         if value.start.now:
@@ -194,32 +193,6 @@ class _Reading:
             self._refuse((*path, "path"), str(error))
             return None
         return Recording(start_ms, index.duration_ms, file, value.repeat)
-
-    def _valid(self, path: Path_, kind: type[Any], value: Any) -> Any:
-        if not isinstance(value, dict):
-            self._refuse(path, f"expected fields ({', '.join(kind.model_fields)}), got {shown(value)}")
-            return None
-        try:
-            return kind.model_validate(value)
-        except ValidationError as error:
-            for details in error.errors(include_url=False):
-                place = path + tuple(details["loc"])
-                match details["type"]:
-                    case "extra_forbidden":
-                        meant = nearest(str(place[-1]), kind.model_fields)
-                        hint = f"; did you mean {meant}?" if meant else ""
-                        self._refuse(place, f"unknown field {shown(place[-1])}{hint}")
-                    case "missing":
-                        self._refuse(place[:-1], f"{place[-1]} is missing")
-                    case "value_error":
-                        self._refuse(place, str(details["ctx"]["error"]))
-                    case _:
-                        expected = details["msg"].removeprefix("Input should be ")
-                        self._refuse(place, f"expected {expected}, got {shown(details['input'])}")
-            return None
-
-    def _refuse(self, path: Path_, message: str) -> None:
-        self._problems.append(self._marked.problem(path, message))
 
 
 def _as_list(value: Any) -> list[Any]:
