@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 from rhombus_dataset.build import BuildOutcome, run_build
 from rhombus_dataset.card import write_card
-from rhombus_dataset.contact_sheet import Tile, contact_sheet
+from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.errors import MissingExtra, UsageError
@@ -84,8 +84,8 @@ def preview(
     The moments are spread evenly over the schedule. The sheet is written to ``image`` (JPEG). Raises as
     :func:`schedule_of`, and AccessRefused or HostUnreachable.
     """
-    if count < 1:
-        raise UsageError(f"a preview needs at least one frame, got {count}")
+    if not 1 <= count <= MAX_TILES:
+        raise UsageError(f"a preview shows 1 to {MAX_TILES} frames, got {count}")
     checked = validate(plan)
     planned = sample(resolve(checked, _now_ms()))
     limits = checked.source.limits

@@ -78,6 +78,9 @@ def test_preview_draws_a_few_frames(tmp_path: Path, demo_url: str) -> None:
     rgb = decode_rgb(sheet.read_bytes())
     assert rgb.shape[1] > 800
     assert rgb.std() > 20
+    for count in ("0", "201"):
+        _, errors = run("plan", CONFIGS / "demo.yaml", "--preview", count, "--url", demo_url, code=2)
+        assert "1 to 200 frames" in errors
 
 
 def test_build_info_and_verify(tmp_path: Path, demo_url: str) -> None:
