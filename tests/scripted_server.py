@@ -30,13 +30,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """``close_after``: how many bytes of the body are sent before the connection is cut."""
+    """``close_after``: how many bytes of the body are sent before the connection is cut. ``byte_every_s``: the
+    body is sent byte by byte, with this pause."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     close_after: int | None = None
+    byte_every_s: float | None = None
 
 
 def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
@@ -97,6 +99,11 @@ def scripted_server(script: Callable[[Asked], Answer]) -> Iterator[ScriptedServe
                 if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
+                for byte in answer.body if answer.byte_every_s is not None else b"":
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(answer.byte_every_s or 0)
+                if answer.byte_every_s is not None:
+                    return
                 if answer.close_after is not None:
                     self.wfile.write(answer.body[: answer.close_after])
                     self.close_connection = True

@@ -150,6 +150,20 @@ def test_a_stalled_answer_ends_at_the_time_out() -> None:
     assert retries == ["no answer within the time-out"]
 
 
+def test_an_answer_that_trickles_ends_at_the_time_out_too() -> None:
+    def script(asked: Asked) -> Answer:
+        slow = asked.attempt == 1
+        return Answer(200, frame_answer(jpeg(1)).body, byte_every_s=0.1 if slow else None)
+
+    start_s = time.monotonic()
+    with fetching(script, timeout_s=0.6) as (fetcher, _, retries):
+        outcome = fetcher.fetch(REQUEST)
+        assert time.monotonic() - start_s < 5
+    assert isinstance(outcome, Frame)
+    assert outcome.status is Status.OK
+    assert retries == ["no whole answer within the time-out"]
+
+
 def test_promise_10_an_unreachable_host_is_the_builds_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module, "UNREACHABLE_AT_START_S", 0.2)
     with socket.socket() as taken:

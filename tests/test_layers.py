@@ -33,8 +33,8 @@ VOCABULARY = set(LAYERS[0])
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OWN_PLACE = {
     # foreign library: the only modules that may import it
-    "requests": {"sources.rhombus"},
-    "urllib3": {"sources.rhombus"},
+    "requests": {"sources.rhombus", "sources.http_pool"},
+    "urllib3": {"sources.rhombus", "sources.http_pool"},
     "av": {"sources.recordings.footage"},
     "fastapi": {"server"},
     "uvicorn": {"server"},

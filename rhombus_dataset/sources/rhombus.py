@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import requests
-import requests.adapters
 import urllib3
-import urllib3.connection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -29,76 +27,17 @@ from urllib3.exceptions import (
 from rhombus_dataset import wire
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.frame import FrameRequest
+from rhombus_dataset.sources.http_pool import Adapter, Deadlines
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """A longer answer is not read to its end."""
 
 
-class _WholeRequest:
-    """Sends a request's head and body in one piece: one system call, and one packet for a small one."""
-
-    _parts: list[bytes] | None = None
-
-    def request(self, *args: Any, **options: Any) -> None:
-        self._parts = []
-        try:
-            super().request(*args, **options)  # type: ignore[misc]
-            whole = b"".join(self._parts)
-        finally:
-            self._parts = None
-        self.send(whole)
-
-    def send(self, data: Any) -> None:
-        if self._parts is None:
-            super().send(data)  # type: ignore[misc]
-        else:
-            self._parts.append(data)
-
-
-class _HTTPConnection(_WholeRequest, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_WholeRequest, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
-
-    def pool_for(
-        self,
-        request: requests.PreparedRequest,
-        verify: bool | str,
-        proxies: dict[str, str],
-        certificate: tuple[str, str] | str | None,
-    ) -> urllib3.HTTPConnectionPool:
-        pool = self.get_connection_with_tls_context(request, verify, proxies, certificate)
-        self.cert_verify(pool, request.url or "", verify, certificate)  # type: ignore[no-untyped-call]
-        assert isinstance(pool, urllib3.HTTPConnectionPool)
-        return pool
-
-
 class RhombusSource:
     """Asks for one frame at a time; safe to use from many threads.
 
-    ``connections`` bounds the connections that are kept open; ``timeout_s`` bounds connecting and each
-    wait for more of an answer. Redirects are not followed, and TLS is verified. The key shows in no
+    ``connections`` bounds the connections that are kept open; ``timeout_s`` bounds an answer as a whole, from
+    the request to its last byte. Redirects are not followed, and TLS is verified. The key shows in no
     message and no ``repr``.
     """
 
@@ -130,9 +69,11 @@ class RhombusSource:
         }
         if org is not None:
             self._headers["x-auth-org"] = org
+        self._deadlines = Deadlines()
+        self._timeout_s = timeout_s
         self._timeout = urllib3.Timeout(connect=min(timeout_s, 10.0), read=timeout_s)
         self._session = requests.Session()
-        adapter = _Adapter(pool_connections=2, pool_maxsize=connections, pool_block=False)
+        adapter = Adapter(pool_connections=2, pool_maxsize=connections, pool_block=False)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         settings = self._session.merge_environment_settings(address, {}, True, None, None)
@@ -152,6 +93,13 @@ class RhombusSource:
 
     def get(self, request: FrameRequest) -> wire.Reply:
         """Ask once. Every failure is a reply; nothing is raised for the network or the server."""
+        with self._deadlines.call(self._timeout_s) as call:
+            reply = self._exchange(request)
+        if call.overdue and not isinstance(reply, wire.Picture):
+            return wire.Transient("no whole answer within the time-out")
+        return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
+
+    def _exchange(self, request: FrameRequest) -> wire.Reply:
         try:
             response = self._pool.urlopen(
                 "POST",
@@ -168,17 +116,16 @@ class RhombusSource:
             return _translate(error)
         try:
             body = self._read(response)
-            reply: wire.Reply
             if body is None:
-                reply = wire.Transient(f"the answer is longer than {MAX_BODY_BYTES} bytes")
-            else:
-                reply = wire.parse_reply(response.status, body, response.headers.get("Retry-After"), time.time())
+                return wire.Transient(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+            return wire.parse_reply(response.status, body, response.headers.get("Retry-After"), time.time())
         except (HTTPError, OSError) as error:
             response.close()
             return _translate(error, connected=True)
-        return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
 
     def close(self) -> None:
+        """Close the idle connections."""
+        self._deadlines.close()
         self._session.close()
 
     @staticmethod
