@@ -7,7 +7,6 @@ import dataclasses
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import requests
@@ -40,9 +39,8 @@ class Deadlines:
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
-    @contextlib.contextmanager
-    def call(self, seconds: float) -> Iterator[Call]:
-        """The body is one request, on this thread, and may take ``seconds``."""
+    def begin(self, seconds: float) -> Call:
+        """The next request of this thread may take ``seconds``, until :meth:`end`."""
         call = Call(time.monotonic() + seconds)
         _current.call = call
         with self._lock:
@@ -50,12 +48,12 @@ class Deadlines:
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
                 self._watcher.start()
-        try:
-            yield call
-        finally:
-            _current.call = None
-            with self._lock:
-                self._calls.discard(call)
+        return call
+
+    def end(self, call: Call) -> None:
+        """The call is over: its connection may serve another."""
+        with self._lock:
+            self._calls.discard(call)
 
     def close(self) -> None:
         self._closed.set()

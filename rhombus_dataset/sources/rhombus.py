@@ -93,8 +93,11 @@ class RhombusSource:
 
     def get(self, request: FrameRequest) -> wire.Reply:
         """Ask once. Every failure is a reply; nothing is raised for the network or the server."""
-        with self._deadlines.call(self._timeout_s) as call:
+        call = self._deadlines.begin(self._timeout_s)
+        try:
             reply = self._exchange(request)
+        finally:
+            self._deadlines.end(call)
         if call.overdue and not isinstance(reply, wire.Picture):
             return wire.Transient("no whole answer within the time-out")
         return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
