@@ -6,6 +6,7 @@ middle, where ``cv2.imdecode`` returns a picture and writes a line to stderr.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -111,15 +112,69 @@ def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> b
 def mask_pixels(
     masks: Sequence[Polygon], geometry: Geometry, width_px: int, height_px: int
 ) -> npt.NDArray[np.bool_]:
-    """Which pixels of a picture the masks cover: bool, (H, W). Edges round outward by a pixel."""
+    """Which pixels of a picture the masks cover: bool, (H, W).
+
+    All that a mask touches, by however little, and the pixels around those. Where an outline crosses itself,
+    everything it winds around is covered.
+    """
     covered = np.zeros((height_px, width_px), np.uint8)
     for polygon in masks:
-        points = [geometry.from_full(x, y, width_px, height_px) for x, y in polygon]
-        # A pixel's square is [i, i + 1), and fillPoly draws through pixel centres: half a pixel off.
-        corners = np.rint(np.asarray(points) * 256 - 128).astype(np.int32)
-        cv2.fillPoly(covered, [corners], 1, shift=8)
-    grown = cv2.dilate(covered, np.ones((3, 3), np.uint8))
-    return grown.astype(np.bool_)
+        corners = np.asarray([geometry.from_full(x, y, width_px, height_px) for x, y in polygon])
+        left, top = np.clip(np.ceil(corners.min(axis=0)) - 1, 0, (width_px, height_px)).astype(int)
+        right, bottom = np.clip(np.floor(corners.max(axis=0)) + 1, 0, (width_px, height_px)).astype(int)
+        if left < right and top < bottom:
+            shape = bottom - top, right - left
+            covered[top:bottom, left:right] |= _touched(corners - (left, top), *shape)
+    return cv2.dilate(covered, np.ones((3, 3), np.uint8)).astype(np.bool_)
+
+
+def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a window that the polygon or its outline touches: bool, (H, W)."""
+    # Counts of what begins minus what ends at a pixel: summed along a row, they tell what is there.
+    outline = np.zeros((height_px, width_px + 1), np.int32)
+    winding = np.zeros((height_px, width_px + 1), np.int32)
+    for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y <= next_y:
+            _add_edge(outline, winding, x, y, next_x, next_y, 1)
+        else:
+            _add_edge(outline, winding, next_x, next_y, x, y, -1)
+    # A pixel without a piece of the outline is inside or outside as a whole, as its centre is.
+    touched: npt.NDArray[np.bool_] = np.cumsum(outline, axis=1, dtype=np.int32) > 0
+    touched |= np.cumsum(winding, axis=1, dtype=np.int32) != 0
+    return touched[:, :-1]
+
+
+def _add_edge(
+    outline: npt.NDArray[np.int32],
+    winding: npt.NDArray[np.int32],
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    direction: int,
+) -> None:
+    """Add the edge from (x0, y0) down to (x1, y1): the pixels it passes, and the centres to its right.
+
+    A pixel's square is closed: an edge between two of them touches both.
+    """
+    height_px, width_px = outline.shape[0], outline.shape[1] - 1
+    first, last = max(math.ceil(y0) - 1, 0), min(math.floor(y1), height_px - 1)
+    if first > last:
+        return
+    rows = np.arange(first, last + 1)
+    slope = (x1 - x0) / (y1 - y0) if y1 > y0 else 0.0
+    if y1 > y0:
+        enters = x0 + (np.clip(rows, y0, y1) - y0) * slope
+        leaves = x0 + (np.clip(rows + 1, y0, y1) - y0) * slope
+    else:
+        enters, leaves = np.full(rows.shape, x0), np.full(rows.shape, x1)
+    left, right = np.ceil(np.minimum(enters, leaves)) - 1, np.floor(np.maximum(enters, leaves))
+    seen = (right >= 0) & (left < width_px)
+    outline[rows[seen], np.clip(left[seen], 0, width_px).astype(int)] += 1
+    outline[rows[seen], np.clip(right[seen] + 1, 0, width_px).astype(int)] -= 1
+    crossed = rows[(rows + 0.5 >= y0) & (rows + 0.5 < y1)]
+    at = np.ceil(x0 + (crossed + 0.5 - y0) * slope - 0.5)
+    winding[crossed, np.clip(at, 0, width_px).astype(int)] += direction
 
 
 def _check_header(image: bytes) -> tuple[int, int]:

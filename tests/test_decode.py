@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rhombus_dataset import decode
@@ -122,19 +123,57 @@ def test_masks_cover_what_they_touch_and_a_pixel_more() -> None:
     assert not covered[:, 52:].any()
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 10000), st.integers(0, 10000)), min_size=3, max_size=6),
-    st.integers(8, 90),
-    st.integers(8, 90),
+POLYGONS = st.lists(st.tuples(st.integers(0, 10000), st.integers(0, 10000)), min_size=3, max_size=6)
+GEOMETRIES = st.sampled_from(
+    [
+        Geometry(),
+        Geometry(crop_x=2500, crop_y=1000, crop_width=5000, crop_height=6000),
+        Geometry(downscale=3, crop_x=9990, crop_y=0, crop_width=10, crop_height=10000),
+    ]
 )
-def test_no_pixel_that_a_mask_touches_shows(points: list[tuple[int, int]], width: int, height: int) -> None:
-    """Promise 4: rounded outward. Drawn eight times finer, the mask stays inside what is painted."""
-    fine = np.zeros((height * 8, width * 8), np.uint8)
-    corners = np.rint([[x * width * 8 / 10000, y * height * 8 / 10000] for x, y in points])
-    cv2.fillPoly(fine, [corners.astype(np.int32)], 1)
-    touched = fine.reshape(height, 8, width, 8).max(axis=(1, 3)).astype(bool)
-    painted = decode.mask_pixels([tuple(points)], Geometry(), width, height)
-    assert not (touched & ~painted).any()
+
+
+@given(POLYGONS, GEOMETRIES, st.integers(8, 90), st.integers(8, 90))
+@example([(0, 0), (0, 0), (6999, 9998)], Geometry(), 63, 8)
+@example([(10000, 10000)] * 3, Geometry(), 63, 8)
+def test_no_pixel_that_a_mask_touches_shows(
+    polygon: list[tuple[int, int]], geometry: Geometry, width: int, height: int
+) -> None:
+    """Promise 4: rounded outward. Points of the outline and of the triangles that the corners span."""
+    painted = decode.mask_pixels([tuple(polygon)], geometry, width, height)
+    corners = [geometry.from_full(x, y, width, height) for x, y in polygon]
+    closed = [*corners, corners[0]]
+    steps = np.linspace(0, 1, 997)[:, None]
+    points = [np.asarray(a) * (1 - steps) + np.asarray(b) * steps for a, b in pairwise(closed)]
+    if len(corners) == 3:
+        weights = np.random.default_rng(0).dirichlet((1, 1, 1), 2000)
+        points.append(weights @ np.asarray(corners))
+    every = np.concatenate(points)
+    shown = every[((every >= 0) & (every <= (width, height))).all(axis=1)]
+    pixels = np.minimum(np.floor(shown), (width - 1, height - 1)).astype(int)
+    for x, y in np.unique(pixels, axis=0):
+        # The pixel, and one more around it.
+        window = painted[max(y - 1, 0) : max(y + 2, 0), max(x - 1, 0) : max(x + 2, 0)]
+        assert window.all(), (x, y)
+
+
+@given(POLYGONS, st.integers(8, 90), st.integers(8, 90))
+def test_a_mask_hides_no_more_than_it_must(polygon: list[tuple[int, int]], width: int, height: int) -> None:
+    """What is painted lies within two pixels of the filled outline that OpenCV draws."""
+    painted = decode.mask_pixels([tuple(polygon)], Geometry(), width, height)
+    corners = np.rint([[x * width * 8 / 10000, y * height * 8 / 10000] for x, y in polygon]).astype(np.int32)
+    fine = np.zeros((height * 8 + 8, width * 8 + 8), np.uint8)
+    cv2.fillPoly(fine, [corners], 1)
+    for i in range(1, len(corners) - 1):  # what the outline winds around, too
+        cv2.fillPoly(fine, [corners[[0, i, i + 1]]], 1)
+    drawn = fine.reshape(height + 1, 8, width + 1, 8).max(axis=(1, 3))
+    near = cv2.dilate(drawn, np.ones((5, 5), np.uint8))[:height, :width].astype(bool)
+    assert not (painted & ~near).any()
+
+
+def test_an_outline_that_crosses_itself_hides_all_it_winds_around() -> None:
+    star = ((5000, 0), (8000, 9500), (0, 3500), (10000, 3500), (2000, 9500))
+    assert decode.mask_pixels([star], Geometry(), 100, 100)[50, 50]
 
 
 def test_a_painted_mask_is_black_and_the_rest_stays(picture: bytes) -> None:
