@@ -129,8 +129,9 @@ def _write_parquet(path: Path, table: pa.Table, records: list[Record], reading: 
         with pq.ParquetWriter(
             staged,
             data_schema,
-            # Pictures do not get smaller, and statistics would put small ones whole in the footer.
-            compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "ZSTD"),
+            # Pictures do not get smaller, and statistics would put small ones whole in the footer. Snappy,
+            # since zstd sets up a large context for each of twenty small columns of a row group.
+            compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "SNAPPY"),
             use_dictionary=_REPEATING,
             write_statistics=_SCALARS,
             write_page_index=True,
