@@ -13,8 +13,12 @@ from rhombus_dataset.server import running_server
 from rhombus_dataset.sources.recordings import load_site
 
 # A shared machine is slow now and then: a deadline for each example would test the machine.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("default")
+SLOW = [HealthCheck.too_slow]
+# The same examples every time, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=explore
+# looks for new ones.
+settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=SLOW)
+settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=SLOW)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"

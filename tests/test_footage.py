@@ -20,8 +20,9 @@ import simplejpeg
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.server import running_server
 from rhombus_dataset.sources.recordings import load_site
-from rhombus_dataset.sources.recordings.footage import MAX_DECODERS, Footage, UnreadableVideo
+from rhombus_dataset.sources.recordings.footage import MAX_DECODERS, Footage
 from rhombus_dataset.sources.recordings.render import render
+from rhombus_dataset.sources.recordings.video_index import UnreadableVideo
 from tests.videos import write_video
 
 START_MS = 1_750_000_000_000
@@ -49,6 +50,13 @@ VIDEOS = {
     "late.mkv": (LATE, {}),
     "open-gop.mp4": (STEADY, {"b_frames": 3, "gop": 10, "options": {"x264-params": "open-gop=1"}}),
     "one-keyframe.mp4": (STEADY, {"gop": 1000}),
+    "b-frames.ts": (UNEVEN, {"b_frames": 2}),
+    "open-gop.ts": (STEADY, {"b_frames": 3, "gop": 10, "options": {"x264-params": "open-gop=1"}}),
+    "mpeg4.ts": (STEADY, {"codec": "mpeg4"}),
+    "mpeg4-b-frames.avi": (STEADY, {"codec": "mpeg4", "b_frames": 2}),
+    "h264.avi": (STEADY, {}),
+    "mjpeg.avi": (STEADY, {"codec": "mjpeg"}),
+    "mpeg2.mpg": (STEADY, {"codec": "mpeg2video", "b_frames": 2}),
 }
 
 
@@ -113,6 +121,47 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
     count = len(footage.index(cut).pts)
     assert 5 < count < 60
     assert footage.frame(cut, 3).shape == (240, 320, 3)
+
+
+def test_a_file_that_does_not_say_when_its_frames_are_shown_is_refused(tmp_path: Path) -> None:
+    """Such a file gave wrong pictures without a word."""
+    write_video(tmp_path / "b-frames.avi", STEADY, b_frames=2)
+    write_video(tmp_path / "bare.264", STEADY)
+    write_video(tmp_path / "part.ts", STEADY)
+    part = (tmp_path / "part.ts").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(part + part)
+    for name, reason in [("b-frames.avi", "B-frames"), ("bare.264", "do not say when"), ("joined.ts", "jump back")]:
+        with pytest.raises(UnreadableVideo, match=rf"{name}.*{reason}.*convert it"):
+            Footage().index(tmp_path / name)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+@pytest.mark.parametrize("container", ["ts", "mkv"])
+def test_damage_gives_the_same_answers_in_any_order(tmp_path: Path, codec: str, container: str) -> None:
+    path = tmp_path / f"whole.{container}"
+    write_video(path, STEADY, codec=codec, b_frames=2)
+    _, frames = decoded(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    damaged = tmp_path / f"damaged.{container}"
+    damaged.write_bytes(data)
+
+    def answers(order: list[int]) -> dict[int, bytes | None]:
+        footage, found = Footage(), dict[int, bytes | None]()
+        for number in order:
+            try:
+                found[number] = footage.frame(damaged, number).tobytes()
+            except UnreadableVideo:
+                found[number] = None
+        footage.close()
+        return found
+
+    count = len(Footage().index(damaged).pts)
+    in_order = answers(list(range(count)))
+    assert in_order == answers(random.Random(3).sample(range(count), count))
+    assert None in in_order.values()
+    right = {rgb.tobytes() for rgb in frames}
+    assert {rgb for rgb in in_order.values() if rgb} <= right
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ OWN_PLACE = {
     # foreign library: the only modules that may import it
     "requests": {"sources.rhombus", "sources.http_pool"},
     "urllib3": {"sources.rhombus", "sources.http_pool"},
-    "av": {"sources.recordings.footage"},
+    "av": {"sources.recordings.footage", "sources.recordings.video_index"},
     "fastapi": {"server"},
     "uvicorn": {"server"},
     "click": {"cli", "demo"},

@@ -155,6 +155,9 @@ def test_it_binds_beyond_loopback_only_with_keys(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_told(demo_url: str) -> None:
     with pytest.raises(UsageError, match=r"cannot listen on 127\.0\.0\.1"):
         serve(CONFIGS / "demo-site.yaml", port=urlsplit(demo_url).port or 0)
+    for port in (-1, 65536, 70000):
+        with pytest.raises(UsageError, match=str(port)):
+            serve(CONFIGS / "demo-site.yaml", port=port)
 
 
 def test_without_keys_nobody_is_asked_for_one(tmp_path: Path) -> None:

@@ -28,17 +28,22 @@ def write_video(
     *,
     gop: int = 12,
     b_frames: int = 0,
+    codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> None:
-    """A video whose frames are shown at ``times`` (seconds, ascending)."""
-    time_base = Fraction(1, 90_000)
+    """A video whose frames are shown at ``times`` (seconds, ascending).
+
+    Codecs other than H.264 count time in frames, so ``times`` must be steady there.
+    """
+    rate = 30 if codec == "libx264" else round(1 / (times[1] - times[0]))
+    time_base = Fraction(1, 90_000 if codec == "libx264" else rate)
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream: Any = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = time_base
         stream.codec_context.gop_size = gop
         stream.codec_context.max_b_frames = b_frames
-        stream.options = {"crf": "18", **(options or {})}
+        stream.options = ({"crf": "18"} if codec == "libx264" else {}) | (options or {})
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame.pts = round(time / time_base)

@@ -61,6 +61,8 @@ class _Server(uvicorn.Server):
 
 
 def _listen(site: Site, host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
+        raise UsageError(f"port: expected 0 to 65535, got {port}")
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         family, address = info[0], info[4]

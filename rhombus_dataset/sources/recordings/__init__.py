@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
-from rhombus_dataset.sources.recordings.footage import UnreadableVideo
 from rhombus_dataset.sources.recordings.render import render
 from rhombus_dataset.sources.recordings.scene import draw
 from rhombus_dataset.sources.recordings.site import Site, SiteCamera, load_site, offset_ms
+from rhombus_dataset.sources.recordings.video_index import UnreadableVideo
 
 __all__ = ["RecordingsSource", "Site", "SiteCamera", "load_site"]
 

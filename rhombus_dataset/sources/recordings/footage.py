@@ -1,62 +1,32 @@
 """Exact frames out of video files: the frame that is on screen at a given moment.
 
-A file's index is read once, from its packets, without decoding a picture: when each frame is shown, by the
-stream's own timestamps, and which packets a decoder can start from. A frame is then found by seeking to
-the last such packet before it, and decoding no further than the frame itself. The only module that knows
-PyAV.
+A frame is found by seeking to the last packet before it that decoding can start from, and decoding no
+further than the frame itself. Each packet on the way is compared with the file's index, and a picture with
+damage in it, or in what it is made from, is refused.
 """
 
 from __future__ import annotations
 
 import bisect
 import collections
+import contextlib
+import itertools
 import threading
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import av
 import av.error
-import av.video.stream
 import numpy as np
 import numpy.typing as npt
+
+from rhombus_dataset.sources.recordings.video_index import Index, UnreadableVideo, read_index
 
 MAX_DECODERS: Final = 8
 """Files that are kept open at once, each with its decoder at some position."""
 
-
-class UnreadableVideo(ValueError):
-    """The file cannot be opened or decoded as a video."""
-
-
-@dataclass(frozen=True)
-class Index:
-    """When the frames of a video are shown.
-
-    ``pts`` (ascending, in ``time_base`` seconds) has one entry a frame; ``keyframe_pts`` those that decoding
-    can start from. Time 0 is that of the first frame. ``end_pts`` is when the last one leaves the screen.
-    """
-
-    pts: tuple[int, ...]
-    keyframe_pts: tuple[int, ...]
-    end_pts: int
-    time_base: Fraction
-
-    @property
-    def duration_ms(self) -> Fraction:
-        """How long the video lasts, exactly."""
-        return (self.end_pts - self.pts[0]) * self.time_base * 1000
-
-    def frame_at(self, time_ms: Fraction) -> int | None:
-        """The number of the frame on screen at ``time_ms``: the last that is not shown later than that.
-
-        None before the first and after the last frame.
-        """
-        at = time_ms / 1000 / self.time_base + self.pts[0]
-        if at >= self.end_pts or at < self.pts[0]:
-            return None
-        return bisect.bisect_right(self.pts, at) - 1
+_NOWHERE: Final = -(2**62)
 
 
 class Footage:
@@ -79,7 +49,7 @@ class Footage:
             lock = self._index_locks.setdefault(path, threading.Lock())
         with lock:
             if path not in self._indexes:
-                self._indexes[path] = _read_index(path)
+                self._indexes[path] = read_index(path)
             return self._indexes[path]
 
     def frame(self, path: Path, number: int) -> npt.NDArray[np.uint8]:
@@ -88,7 +58,7 @@ class Footage:
         Raises UnreadableVideo, also for damage within the file.
         """
         index = self.index(path)
-        decoder = self._take(path, index.pts[number]) or _Decoder(path, index)
+        decoder = self._take(path, int(index.pts[number])) or _Decoder(path, index)
         try:
             rgb = decoder.frame(number)
         except BaseException:
@@ -130,85 +100,106 @@ class _Decoder:
     def __init__(self, path: Path, index: Index) -> None:
         self._path = path
         self._index = index
-        self.position = -(2**62)
-        try:
-            self._container = av.open(str(path))
-        except (OSError, av.error.FFmpegError) as error:
-            raise UnreadableVideo(f"{path}: {error}") from None
-        self._stream = self._container.streams.video[0]
-        # Slice threads only: frame threads would decode far past the frame that is wanted.
-        self._stream.thread_type = "SLICE"
-        self._frames: Any = None
+        self.position = _NOWHERE
         self._held: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._decoded: collections.deque[Any] = collections.deque()
+        self._next = 0
+        self._open()
 
     def frame(self, number: int) -> npt.NDArray[np.uint8]:
-        wanted = self._index.pts[number]
+        wanted = int(self._index.pts[number])
         try:
-            if self._held is None or self._held.pts != wanted:
+            if self.position != wanted:
                 self._held = self._decode(wanted)
-            self.position = wanted
+                self.position = wanted
             return np.asarray(self._held.to_ndarray(format="rgb24"), np.uint8)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise UnreadableVideo(f"{self._path}: frame {number} cannot be decoded: {error}") from None
 
     def close(self) -> None:
-        self._frames = self._held = None
+        self._held = None
         self._container.close()
 
+    def _open(self) -> None:
+        try:
+            self._container = av.open(str(self._path))
+        except (OSError, av.error.FFmpegError) as error:
+            raise UnreadableVideo(f"{self._path}: {error}") from None
+        self._stream = self._container.streams.video[0]
+        # Slice threads only: frame threads would decode far past the frame that is wanted.
+        self._stream.thread_type = "SLICE"
+        # By default a decoder hides damage: it fills what it cannot read from other pictures.
+        self._stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+
     def _decode(self, wanted: int) -> Any:
-        keys = self._index.keyframe_pts
-        key = bisect.bisect_right(keys, wanted) - 1
-        goes_on = self._frames is not None and self.position < wanted and keys[max(key, 0)] <= self.position
-        if goes_on and (frame := self._forward(wanted)) is not None:
-            return frame
-        # In an open group of pictures, frames shown before a keyframe may need what came before it,
-        # and some containers seek by decoding time: step back until the frame itself turns up.
+        keys = self._index.keys
+        key = max(bisect.bisect_right(keys[:, 0], wanted) - 1, 0)
+        if keys[key, 0] <= self.position < wanted:
+            # A fault on the way here is met again, and told, by starting from the key.
+            with contextlib.suppress(av.error.FFmpegError, _Astray):
+                if (frame := self._forward(wanted)) is not None:
+                    return frame
+        fault = "no such frame comes out of the decoder"
+        # In an open group of pictures, frames shown before a key may need what came before it.
         for back in (0, 1, 2, 4):
-            start = keys[max(key - back, 0)] if key >= 0 else self._index.pts[0]
-            self._container.seek(start, stream=self._stream, backward=True)
-            self._frames = self._container.decode(self._stream)
-            if (frame := self._forward(wanted)) is not None:
-                return frame
-        self._container.seek(self._index.pts[0], stream=self._stream, backward=True)
-        self._frames = self._container.decode(self._stream)
-        if (frame := self._forward(wanted)) is not None:
-            return frame
-        raise UnreadableVideo("no such frame comes out of the decoder")
+            if back > key:
+                break
+            try:
+                self._start_at(key - back)
+                if (frame := self._forward(wanted)) is not None:
+                    return frame
+            except (av.error.FFmpegError, _Astray) as error:
+                fault = str(error)
+        raise UnreadableVideo(fault)
+
+    def _start_at(self, key: int) -> None:
+        """Stand before a key's packet, so that it is the next to be decoded."""
+        first = int(self._index.keys[key, 2])
+        # Some containers seek only roughly, and to times of decoding: what comes is checked, not believed.
+        for before in (0, 1, 2, 4, 8):
+            if before <= key:
+                self._container.seek(int(self._index.keys[key - before, 1]), stream=self._stream)
+                if self._skip_to(first):
+                    return
+        self._container.close()
+        self._open()
+        if not self._skip_to(first):
+            raise _Astray("the file is no longer as it was")
+
+    def _skip_to(self, first: int) -> bool:
+        self._decoded.clear()
+        packets = self._container.demux(self._stream)
+        for packet in packets:
+            number = self._index.packet_number(packet.pts, packet.size)
+            if number is not None and number >= first:
+                self._packets = itertools.chain([packet], packets)
+                self._next = first
+                return number == first
+        return False
 
     def _forward(self, wanted: int) -> Any:
-        for frame in self._frames:
-            if frame.pts == wanted:
-                if frame.is_corrupt:
-                    raise UnreadableVideo("its data are damaged")
-                return frame
-            if frame.pts is not None and frame.pts > wanted:
+        """Decode up to the frame that is shown at ``wanted``; None if that has been passed."""
+        while True:
+            while self._decoded:
+                frame = self._decoded.popleft()
+                if frame.pts == wanted:
+                    if frame.is_corrupt:
+                        raise _Astray("its data are damaged")
+                    return frame
+                if frame.pts is None or frame.pts > wanted:
+                    return None
+            packet = next(self._packets, None)
+            if packet is None:
                 return None
-        return None
+            if packet.size > 0:
+                if self._index.packet_number(packet.pts, packet.size) != self._next:
+                    raise _Astray("the packets come in another order than before")
+                if self._next in self._index.damaged:
+                    raise _Astray("its data are damaged")
+                self._next += 1
+            self._decoded.extend(packet.decode())
 
 
-def _read_index(path: Path) -> Index:
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UnreadableVideo(f"{path}: no video in this file")
-            stream = container.streams.video[0]
-            assert stream.time_base is not None
-            packets = [
-                (packet.pts, packet.duration or 0, packet.is_keyframe)
-                for packet in container.demux(stream)
-                if packet.pts is not None and packet.size > 0 and not packet.is_discard
-            ]
-            time_base = Fraction(stream.time_base)
-            average_rate = stream.average_rate
-    except (OSError, av.error.FFmpegError) as error:
-        raise UnreadableVideo(f"{path}: not a video that can be read ({error})") from None
-    if not packets:
-        raise UnreadableVideo(f"{path}: the video has no frames")
-    packets.sort()
-    pts = tuple(dict.fromkeys(p for p, _, _ in packets))
-    length = packets[-1][1]
-    if length <= 0:
-        step = pts[-1] - pts[-2] if len(pts) > 1 else 0
-        length = step or (round(1 / average_rate / time_base) if average_rate else 1)
-    keys = tuple(sorted({p for p, _, is_key in packets if is_key})) or pts[:1]
-    return Index(pts, keys, pts[-1] + length, time_base)
+class _Astray(Exception):
+    """The packets that come are not those that lead to the frame, or are damaged."""

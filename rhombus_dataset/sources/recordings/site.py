@@ -18,7 +18,8 @@ from rhombus_dataset.local_time import moment_ms
 from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
-from rhombus_dataset.sources.recordings.footage import Footage, UnreadableVideo
+from rhombus_dataset.sources.recordings.footage import Footage
+from rhombus_dataset.sources.recordings.video_index import UnreadableVideo
 
 
 class _Model(BaseModel):
