@@ -16,7 +16,7 @@ from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.errors import MissingExtra, UsageError
-from rhombus_dataset.fetch import Fetcher
+from rhombus_dataset.fetch import Deferred, Fetcher
 from rhombus_dataset.frame import Frame, FrameRequest
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.lock import resolve
@@ -104,7 +104,7 @@ def preview(
                     if isinstance(outcome, Frame) and outcome.image is not None
                     else None,
                     caption=(camera.name, str(planned.local_time(row))),
-                    reason=outcome.reason,
+                    reason=None if isinstance(outcome, Deferred) else outcome.reason,
                     crops={name: checked.views[name] for name in camera.views if checked.views[name].is_cropped},
                     masks=camera.masks,
                 )

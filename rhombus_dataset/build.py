@@ -119,7 +119,7 @@ def run_build(
 
         limits = plan.source.limits
         quota = Quota(limits.requests_per_second, limits.burst, stop)
-        fetcher = Fetcher(source, quota, limits.tries, on_retry)
+        fetcher = Fetcher(source, quota, limits.tries, on_retry, limits.deadline / 1000)
         engine = LocalEngine(
             out,
             schedule,
@@ -128,6 +128,7 @@ def run_build(
             fetcher,
             concurrency=limits.concurrency,
             per_camera=limits.per_camera,
+            min_success_rate=limits.min_success_rate,
             stop=stop,
             on_frame=on_frame,
             on_shard=on_shard,

@@ -7,6 +7,7 @@
     ├── BuildError           the build as a whole cannot go on                           exit 1
     │   ├── AccessRefused    the API refuses the key
     │   ├── HostUnreachable  no connection to the API at all
+    │   ├── SourceFailing    the API answers, but gives hardly a frame
     │   ├── OtherDataset     the folder holds another plan's dataset
     │   └── StorageError     the disk is full, read-only or gone
     └── DatasetError         a dataset on disk is not what it should be                  exit 1
@@ -92,6 +93,10 @@ class AccessRefused(BuildError):
 
 class HostUnreachable(BuildError):
     """No connection to the API's host could be made at all."""
+
+
+class SourceFailing(BuildError):
+    """The API answers, but hardly any frame comes: going on would burn the quota."""
 
 
 class OtherDataset(BuildError):

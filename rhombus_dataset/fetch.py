@@ -34,12 +34,25 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The camera seems to be down: ask again later. ``tries`` have been made for the frame so far."""
+
+    tries: int
+
+
+OnTry = Callable[[str | None, int], bool]
+"""Told of each try: why the camera may be down, or None; and how many tries the frame has had, if that was the
+last, or 0. Returns whether the frame's own tries are to go on, or end; if not, it is deferred."""
+
+
 class Fetcher:
     """Fetches frames from ``source`` under ``quota``, with up to ``tries`` requests each.
 
     Safe to use from many threads. What is transient is tried again after a pause drawn from
-    [0, min(60 s, 1 s doubled each time)]; a ``Retry-After`` holds all threads and is not a try; what is
-    permanent is not tried again. ``on_retry`` is told of every try that failed.
+    [0, min(60 s, 1 s doubled each time)], as long as the frame takes no more than ``deadline_s`` in all; a
+    ``Retry-After`` holds all threads, is not a try and takes none of a frame's time; what is permanent is
+    not tried again. ``on_retry`` is told of every try that failed.
     """
 
     def __init__(
@@ -48,29 +61,38 @@ class Fetcher:
         quota: Quota,
         tries: int,
         on_retry: Callable[[FrameRequest, str], None],
+        deadline_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._quota = quota
         self._tries = tries
         self._on_retry = on_retry
+        self._deadline_s = deadline_s
         self._clock = clock
         self._random = random.Random()
         self._silent_since_s: float | None = None
         self._has_answered = False
         self._requests = itertools.count()
 
-    def fetch(self, request: FrameRequest, masks: Sequence[Polygon] = ()) -> Frame | Refused:
-        """The outcome of one planned frame.
+    def fetch(
+        self,
+        request: FrameRequest,
+        masks: Sequence[Polygon] = (),
+        tries: int = 0,
+        on_try: OnTry = lambda *_: True,
+    ) -> Frame | Refused | Deferred:
+        """The outcome of one planned frame, for which ``tries`` have been made before.
 
         Raises AccessRefused for a 401, HostUnreachable when nothing answers, and quota.Stopped when the
         build is stopping.
         """
-        tries = 0
         unreachable = 0
+        spent_s = 0.0
         while True:
-            self._quota.acquire()
+            sent_s = self._quota.acquire()
             next(self._requests)
+            began_s = self._clock()
             reply = self._source.get(request)
             if isinstance(reply, wire.Unreachable):
                 unreachable += 1
@@ -82,18 +104,32 @@ class Fetcher:
             unreachable = 0
             if isinstance(reply, wire.Throttled):
                 self._on_retry(request, f"429, Retry-After {reply.retry_after_s:g} s")
-                self._quota.pause(reply.retry_after_s)
+                self._quota.throttled(sent_s, reply.retry_after_s)
                 continue
             if isinstance(reply, wire.Denied):
                 if reply.http_status == 401:
                     raise AccessRefused(access_advice(reply.reason))
                 return Refused(reply.reason)
-            tries += 1
+            spent_s += self._clock() - began_s
             outcome, allowed = self._judge(reply, request, masks)
-            if outcome.status in (Status.OK, Status.MISSING) or tries >= min(allowed, self._tries):
+            is_down = isinstance(reply, wire.Transient) and reply.camera_down
+            is_last = tries + 1 >= min(allowed, self._tries)
+            if not on_try(outcome.reason if is_down else None, tries + 1 if is_last else 0):
+                self._on_retry(request, outcome.reason or "")
+                return Deferred(tries)
+            tries += 1
+            if outcome.status in (Status.OK, Status.MISSING) or is_last:
+                return outcome
+            pause_s = self._random.uniform(0, _ceiling_s(tries))
+            if spent_s + pause_s > self._deadline_s:
                 return outcome
             self._on_retry(request, outcome.reason or "")
-            self._back_off(tries)
+            self._quota.sleep(pause_s)
+            spent_s += pause_s
+
+    def close(self) -> None:
+        """Cut what is under way: those who wait for it end with quota.Stopped if the build is stopping."""
+        self._source.close()
 
     @property
     def requests(self) -> int:
@@ -131,11 +167,11 @@ class Fetcher:
                 f"no answer from the source: {reply.reason}. Check the network, the plan's url and "
                 "any proxy; then run the same build again to go on."
             )
-        self._back_off(times)
+        self._quota.sleep(self._random.uniform(0, _ceiling_s(times)))
 
-    def _back_off(self, times: int) -> None:
-        ceiling_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(times - 1, 10))
-        self._quota.sleep(self._random.uniform(0, ceiling_s))
+
+def _ceiling_s(times: int) -> float:
+    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(times - 1, 10))
 
 
 def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Frame:

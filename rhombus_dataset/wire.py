@@ -31,15 +31,15 @@ PERMANENT_STATUSES: Final = frozenset(
         "NO_FOOTAGE_AT_TIMESTAMP",
     }
 )
-TRANSIENT_STATUSES: Final = frozenset(
+CAMERA_DOWN_STATUSES: Final = frozenset(
     {
         "CAMERA_STATE_UNAVAILABLE",
         "CAMERA_NOT_CONNECTED",
         "MEDIA_STORAGE_DEVICE_NOT_CONNECTED",
         "MEDIA_ADDRESS_UNAVAILABLE",
-        "FRAME_RETRIEVAL_FAILED",
     }
 )
+TRANSIENT_STATUSES: Final = CAMERA_DOWN_STATUSES | {"FRAME_RETRIEVAL_FAILED"}
 
 # An error without a status may be how "no footage" looks, so it is not asked for all tries.
 TRIES_WITHOUT_STATUS: Final = 3
@@ -103,10 +103,15 @@ class NoFrame:
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """Worth another try, later. ``max_tries`` is a lower cap than the build's, where there is one."""
+    """Worth another try, later.
+
+    ``max_tries`` is a lower cap than the build's, where there is one. ``camera_down``: the fault may be the
+    camera's, or what leads to it, rather than this frame's.
+    """
 
     reason: str
     max_tries: int | None = None
+    camera_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ def parse_reply(http_status: int, body: bytes, retry_after: str | None = None, n
     if 300 <= http_status < 400:
         return Rejected(f"HTTP {http_status}: the server redirects, and redirects are refused")
     if http_status >= 500 or http_status == 408:
-        return Transient(_http_reason(http_status, body))
+        return Transient(_http_reason(http_status, body), camera_down=True)
     if not 200 <= http_status < 300:
         return Rejected(_http_reason(http_status, body))
     return _parse_success(body)
@@ -172,7 +177,9 @@ def _parse_success(body: bytes) -> Reply:
     note = _text(answer, "errorMsg") or _text(answer, "responseMessage")
     if status is not None and status != AVAILABLE:
         reason = str(status)[:REASON_LENGTH]
-        return NoFrame(reason) if reason in PERMANENT_STATUSES else Transient(reason)
+        if reason in PERMANENT_STATUSES:
+            return NoFrame(reason)
+        return Transient(reason, camera_down=reason in CAMERA_DOWN_STATUSES)
     if answer.get("error") is True:
         return Transient(note or "error without a message", max_tries=TRIES_WITHOUT_STATUS)
     if data is None:

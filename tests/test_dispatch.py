@@ -85,3 +85,45 @@ def test_when_only_refused_cameras_are_left_there_is_doubt() -> None:
     assert dispatch.doubt == ({0}, "403")
     assert dispatch.settle() == [(first, "403")]
     assert dispatch.take() is not None
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 4), st.integers(0, 2**32))
+def test_cameras_that_go_down_and_come_up_again_lose_no_row(cameras: list[int], per_camera: int, seed: int) -> None:
+    order = random.Random(seed)
+    dispatch = Dispatch(np.arange(len(cameras), dtype=np.int32), np.array(cameras, np.int32), per_camera)
+    flying: list[Turn] = []
+    done: list[int] = []
+    down: set[int] = set()
+    for _ in range(400):
+        while (turn := dispatch.take()) is not None:
+            assert turn.camera not in down
+            flying.append(turn)
+        if flying:
+            turn = flying.pop(order.randrange(len(flying)))
+            if order.random() < 0.4:
+                dispatch.defer(turn, turn.tries + 1)
+                down.add(turn.camera)
+            else:
+                dispatch.answered(turn)
+                done.append(turn.row)
+        elif down:
+            assert dispatch.only_down_left or dispatch.finished
+            camera = order.choice(sorted(down))
+            if order.random() < 0.5 and (probe := dispatch.probe(camera)) is not None:
+                assert probe.camera == camera
+                flying.append(probe)
+            else:
+                dispatch.up(camera)
+                down.remove(camera)
+        if dispatch.finished:
+            break
+    for camera in set(cameras):
+        if not any(turn.camera == camera for turn in flying):
+            dispatch.up(camera)
+    for turn in flying:
+        dispatch.answered(turn)
+        done.append(turn.row)
+    for camera in sorted(set(cameras)):
+        done += dispatch.give_up(camera)
+    assert sorted(done) == list(range(len(cameras)))
+    assert dispatch.finished

@@ -50,7 +50,7 @@ def test_no_span_holds_more_than_rate_and_burst(
     for idle, pause in events:
         clock.now_s += idle
         if pause is not None:
-            quota.pause(pause)
+            quota.throttled(clock.now_s, pause)
             closed_until = max(closed_until, clock.now_s + pause)
         quota.acquire()
         assert clock.now_s >= closed_until - 1e-9
@@ -82,7 +82,7 @@ def test_a_pause_holds_those_who_wait_already() -> None:
 
     thread = threading.Thread(target=wait_for_token)
     thread.start()
-    quota.pause(0.3)
+    quota.throttled(time.monotonic(), 0.3)
     paused_s = time.monotonic()
     thread.join()
     assert passed[0] - paused_s > 0.25
@@ -91,7 +91,66 @@ def test_a_pause_holds_those_who_wait_already() -> None:
 def test_stopping_wakes_whoever_waits() -> None:
     stop = threading.Event()
     quota = Quota(1, 1, stop)
-    quota.pause(3600)
+    quota.throttled(time.monotonic(), 3600)
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(Stopped):
         quota.acquire()
+
+
+class Bucket:
+    """The cloud's own limit: refuses what comes too fast, and costs nothing for that."""
+
+    def __init__(self, clock: Clock, rate: float, burst: float) -> None:
+        self.clock, self.rate, self.burst = clock, rate, burst
+        self.tokens, self.at_s = burst, clock.now_s
+        self.passed = self.refused = 0
+
+    def take(self) -> bool:
+        self.tokens = min(self.burst, self.tokens + (self.clock.now_s - self.at_s) * self.rate)
+        self.at_s = self.clock.now_s
+        if self.tokens < 1:
+            self.refused += 1
+            return False
+        self.tokens -= 1
+        self.passed += 1
+        return True
+
+
+@given(st.floats(2, 100), st.floats(1.2, 20), st.floats(3, 12))
+def test_what_the_cloud_allows_is_found_and_nearly_all_of_it_used(rate: float, over: float, saved_s: float) -> None:
+    """At least 97 % of what is allowed over ten minutes; the cloud is said to save up ten seconds."""
+    clock = Clock()
+    quota = Quota(rate * over, 20, Waiting(clock), clock)
+    cloud = Bucket(clock, rate, max(1.0, rate * saved_s))
+    allowed = cloud.burst + rate * 600
+    while clock.now_s < 700:
+        sent_s = quota.acquire()
+        clock.now_s += 0.001
+        if not cloud.take():
+            quota.throttled(sent_s, 1.0)
+    assert cloud.passed >= 0.97 * allowed
+    assert cloud.refused <= max(0.01 * (cloud.passed + cloud.refused), 60)
+
+
+def test_of_several_refused_together_one_lowers_the_rate() -> None:
+    clock = Clock()
+    quota = Quota(100, 20, Waiting(clock), clock)
+    sent = [quota.acquire() for _ in range(10)]
+    clock.now_s += 0.1
+    for sent_s in sent:
+        quota.throttled(sent_s, 1.0)
+    clock.now_s += 1.0
+    assert quota.rate_per_s == pytest.approx(90)
+    clock.now_s += 10.0
+    assert quota.rate_per_s == pytest.approx(100)
+
+
+def test_a_limit_that_is_lifted_is_noticed() -> None:
+    clock = Clock()
+    quota = Quota(100, 20, Waiting(clock), clock)
+    for _ in range(8):
+        quota.throttled(quota.acquire(), 5.0)
+        clock.now_s += 5
+    assert quota.rate_per_s < 1
+    clock.now_s += 900
+    assert quota.rate_per_s == 100

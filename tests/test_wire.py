@@ -75,7 +75,8 @@ def test_permanent_statuses_mean_that_there_is_no_such_frame(status: str) -> Non
 
 @pytest.mark.parametrize("status", [*sorted(wire.TRANSIENT_STATUSES), "A_STATUS_OF_TOMORROW"])
 def test_other_statuses_are_kept_as_they_came_and_tried_again(status: str) -> None:
-    assert wire.parse_reply(200, answer(status=status, frameData=None)) == wire.Transient(status)
+    expected = wire.Transient(status, camera_down=status in wire.CAMERA_DOWN_STATUSES)
+    assert wire.parse_reply(200, answer(status=status, frameData=None)) == expected
 
 
 def test_the_rules_for_answers_without_a_status() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +13,16 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One row to ask for. ``number`` counts the turns that were given."""
+    """One row to ask for, of ``place`` in build order.
+
+    ``number`` counts the turns that were given; ``tries`` those that were made for this row before.
+    """
 
     row: int
     camera: int
     number: int
+    place: int
+    tries: int = 0
 
 
 class Dispatch:
@@ -26,6 +33,8 @@ class Dispatch:
 
     A row that was refused (403) is held, and its camera with it, until it is known whether only this
     camera is refused: that is so once another camera answers a request that was sent later.
+
+    A camera that is down is set aside with all of its rows, but for probes, until it is up again or given up.
     """
 
     def __init__(self, rows: npt.NDArray[np.int32], cameras: npt.NDArray[np.int32], per_camera: int) -> None:
@@ -38,6 +47,9 @@ class Dispatch:
         self._in_flight: dict[int, int] = dict.fromkeys(self._next, 0)
         self._held: dict[int, list[tuple[Turn, int, str]]] = {}
         self._refused: set[int] = set()
+        self._down: set[int] = set()
+        self._again: dict[int, collections.deque[int]] = collections.defaultdict(collections.deque)
+        self._tries: dict[int, int] = {}
         self._turns = 0
         self._unfinished = len(rows)
         self._line: list[tuple[int, int]] = []  # a heap of (place in build order, camera)
@@ -55,14 +67,39 @@ class Dispatch:
         while self._line:
             place, camera = heapq.heappop(self._line)
             self._in_line.remove(camera)
-            if camera in self._held:
+            if camera in self._held or camera in self._down:
                 continue  # offered again when it is released
-            self._next[camera] += 1
-            self._in_flight[camera] += 1
-            self._turns += 1
-            self._offer(camera)
-            return Turn(int(self._rows[place]), camera, self._turns)
+            return self._give(camera, place)
         return None
+
+    def probe(self, camera: int) -> Turn | None:
+        """A row of a camera that is down, another one each time where there are several."""
+        place = self._first(camera)
+        return None if place is None else self._give(camera, place)
+
+    def defer(self, turn: Turn, tries: int) -> None:
+        """The camera of ``turn`` is down: its rows wait, this one behind the others."""
+        self._in_flight[turn.camera] -= 1
+        self._down.add(turn.camera)
+        self._again[turn.camera].append(turn.place)
+        self._tries[turn.place] = tries
+
+    def up(self, camera: int) -> None:
+        """The camera is there again."""
+        self._down.discard(camera)
+        self._offer(camera)
+
+    def give_up(self, camera: int) -> Iterator[int]:
+        """The rows of a camera that stays down: they have their outcome now."""
+        while (place := self._first(camera)) is not None:
+            self._drop_first(camera)
+            self._unfinished -= 1
+            yield int(self._rows[place])
+
+    @property
+    def only_down_left(self) -> bool:
+        """Nothing can be asked for but probes, and none is under way."""
+        return not (self.finished or self._line or self._held or any(self._in_flight.values()))
 
     def answered(self, turn: Turn) -> list[tuple[Turn, str]]:
         """The row of ``turn`` has its outcome. Returns the held rows that this shows to be refused.
@@ -102,14 +139,34 @@ class Dispatch:
         self._offer(camera)
         return [(turn, reason) for turn, _, reason in held]
 
+    def _give(self, camera: int, place: int) -> Turn:
+        self._drop_first(camera)
+        self._in_flight[camera] += 1
+        self._turns += 1
+        self._offer(camera)
+        return Turn(int(self._rows[place]), camera, self._turns, place, self._tries.pop(place, 0))
+
+    def _first(self, camera: int) -> int | None:
+        """The place of the camera's next row. Rows that were deferred come after the others."""
+        if self._next[camera] < self._stop[camera]:
+            return int(self._by_camera[self._next[camera]])
+        return self._again[camera][0] if self._again[camera] else None
+
+    def _drop_first(self, camera: int) -> None:
+        if self._next[camera] < self._stop[camera]:
+            self._next[camera] += 1
+        else:
+            self._again[camera].popleft()
+
     def _offer(self, camera: int) -> None:
         """Put the camera in line by its next row, if it has one and may ask for it."""
+        place = self._first(camera)
         if (
-            self._next[camera] < self._stop[camera]
+            place is not None
             and self._in_flight[camera] < self._per_camera
             and camera not in self._held
+            and camera not in self._down
             and camera not in self._in_line
         ):
-            place = int(self._by_camera[self._next[camera]])
             heapq.heappush(self._line, (place, camera))
             self._in_line.add(camera)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import bisect
 import collections
 import concurrent.futures
+import functools
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,9 +21,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rhombus_dataset.engines.breaker import Breakers, SuccessRate
 from rhombus_dataset.engines.dispatch import Dispatch, Turn
-from rhombus_dataset.errors import AccessRefused
-from rhombus_dataset.fetch import Fetcher, Refused, access_advice
+from rhombus_dataset.errors import AccessRefused, SourceFailing
+from rhombus_dataset.fetch import Deferred, Fetcher, Refused, access_advice
 from rhombus_dataset.frame import Frame, Status
 from rhombus_dataset.journal import Journals
 from rhombus_dataset.quota import Stopped
@@ -32,6 +35,9 @@ from rhombus_dataset.writer import commit_shard
 SYNC_INTERVAL_S: Final = 0.8
 """Together with the sync itself, what was received is on the disk within about a second."""
 
+STOP_WITHIN_S: Final = 10.0
+"""A build that is told to stop gives what is in flight so long to come in."""
+
 OnFrame = Callable[[Status], None]
 OnShard = Callable[[Shard, "collections.Counter[Status]"], None]
 
@@ -40,7 +46,9 @@ class LocalEngine:
     """Builds ``shards``, the uncommitted ones of ``schedule``, into the dataset folder ``out``.
 
     ``concurrency`` requests are in flight at most, ``per_camera`` of them for one camera. Setting
-    ``stop`` ends the build early: no further frame is asked for, and those in flight are finished.
+    ``stop`` ends the build early: no further frame is asked for, and those in flight are finished if they
+    come within ten seconds. A camera that is down is probed now and then while the others go on; what it
+    owes in the end is `failed`. ``min_success_rate`` is that of the plan's limits.
     ``on_frame`` and ``on_shard`` are called from the engine's threads and must be quick.
     """
 
@@ -54,6 +62,7 @@ class LocalEngine:
         *,
         concurrency: int,
         per_camera: int,
+        min_success_rate: float,
         stop: threading.Event,
         on_frame: OnFrame,
         on_shard: OnShard,
@@ -65,6 +74,9 @@ class LocalEngine:
         self._concurrency = concurrency
         self._per_camera = per_camera
         self._stop = stop
+        self._success_rate = SuccessRate(min_success_rate)
+        self._breakers = Breakers()
+        self._came: dict[int, int] = {}  # by camera, a row whose frame has come
         self._on_frame = on_frame
         self._on_shard = on_shard
         self._shards = list(shards)
@@ -85,7 +97,7 @@ class LocalEngine:
         # One frame a thread is parallel enough: OpenCV's own threads would only get in the way.
         cv2.setNumThreads(1)
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
-        rows = self._pending_rows()
+        self._pending = rows = self._pending_rows()
         self._dispatch = Dispatch(rows, self._schedule.camera[rows], self._per_camera)
         flushed = threading.Event()
         flusher = threading.Thread(target=self._flush, args=(flushed,), name="flush")
@@ -95,12 +107,10 @@ class LocalEngine:
         try:
             for thread in (flusher, *workers):
                 thread.start()
-            for worker in workers:
-                worker.join()
+            self._wait_for(workers)
         except BaseException as error:
             self._halt(error)
-            for worker in workers:
-                worker.join()
+            self._wait_for(workers)
         finally:
             self._committer.shutdown()
             flushed.set()
@@ -121,60 +131,149 @@ class LocalEngine:
                 self._commit_soon(shard)
         return np.concatenate(parts)
 
+    def _wait_for(self, workers: list[threading.Thread]) -> None:
+        cut_at_s: float | None = None
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(0.2)
+                if self._stop.is_set() and cut_at_s is None:
+                    cut_at_s = time.monotonic() + STOP_WITHIN_S
+                if cut_at_s is not None and time.monotonic() > cut_at_s:
+                    self._fetcher.close()
+                    worker.join()
+
     def _work(self) -> None:
         try:
             while (turn := self._next()) is not None:
                 row = turn.row
-                outcome = self._fetcher.fetch(self._schedule.request(row), self._schedule.masks(row))
+                outcome = self._fetcher.fetch(
+                    self._schedule.request(row),
+                    self._schedule.masks(row),
+                    turn.tries,
+                    functools.partial(self._on_try, turn),
+                )
                 if isinstance(outcome, Refused):
+                    self._on_try(turn, None, 0)
                     with self._changed:
                         failed = self._dispatch.refused(turn, outcome.reason)
                         self._changed.notify_all()
+                elif isinstance(outcome, Deferred):
+                    failed = []
+                    with self._changed:
+                        self._dispatch.defer(turn, outcome.tries)
+                        if not self._breakers.is_down(turn.camera):  # it came up meanwhile
+                            self._dispatch.up(turn.camera)
+                        self._changed.notify_all()
                 else:
                     self._record(row, outcome)
+                    self._check_success(outcome)
+                    if outcome.status is Status.OK:
+                        self._came[turn.camera] = row
                     with self._changed:
                         failed = self._dispatch.answered(turn)
                         self._changed.notify()
-                self._record_refused(failed)
+                self._record_failed((refused.row, reason) for refused, reason in failed)
         except Stopped:
             pass
         except BaseException as error:
             self._halt(error)
 
+    def _on_try(self, turn: Turn, down: str | None, used_up: int) -> bool:
+        with self._changed:
+            if down is not None:
+                return not self._breakers.failed(turn.camera, turn.row, used_up, down, time.monotonic())
+            if self._breakers.answered(turn.camera, time.monotonic()):
+                self._dispatch.up(turn.camera)
+                self._changed.notify_all()
+            return True
+
+    def _check_success(self, outcome: Frame) -> None:
+        good = outcome.status in (Status.OK, Status.MISSING)
+        with self._changed:
+            wrong = self._success_rate.add(None if good else outcome.reason or str(outcome.status))
+        if wrong is not None:
+            raise SourceFailing(
+                f"the build stops early, to spare the quota: {wrong}. What has come is kept. When the cause "
+                "is mended, run the same build again, and once more with --retry failed (or corrupt); or lower "
+                "the plan's limits.min_success_rate."
+            )
+
     def _next(self) -> Turn | None:
         while True:
             with self._changed:
                 while not self._stop.is_set():
-                    if (turn := self._dispatch.take()) is not None:
+                    turn = self._probe() or self._dispatch.take()
+                    if turn is not None:
                         return turn
                     if self._dispatch.finished:
                         self._changed.notify_all()
                         return None
-                    if (doubt := self._dispatch.doubt) is not None:
+                    if self._dispatch.doubt is not None or self._is_hopeless():
                         break
                     self._changed.wait(0.5)  # `stop` may be set from outside, by a signal
                 else:
                     return None
-                self._ask_another_camera(*doubt)
-                failed = self._dispatch.settle()
+                failed = self._settle_refused() if self._dispatch.doubt is not None else self._give_up()
                 self._changed.notify_all()
-            self._record_refused(failed)
+            self._record_failed(failed)
 
-    def _ask_another_camera(self, held: set[int], reason: str) -> None:
+    def _probe(self) -> Turn | None:
+        camera = self._breakers.due(time.monotonic())
+        turn = None if camera is None else self._dispatch.probe(camera)
+        if turn is not None:
+            self._breakers.probing(turn.camera, turn.row)
+        return turn
+
+    def _is_hopeless(self) -> bool:
+        if not self._dispatch.only_down_left:
+            return False
+        self._breakers.last(time.monotonic())
+        return bool(self._breakers.hopeless)
+
+    def _settle_refused(self) -> Iterable[tuple[int, str]]:
         """Only refused cameras are left: ask one that is done, to learn whether the key still works.
 
         Raises AccessRefused if it does not, or if there is no other camera.
         """
+        assert self._dispatch.doubt is not None
+        held, reason = self._dispatch.doubt
         others = np.flatnonzero(~np.isin(self._schedule.camera, list(held)))
         if len(others) == 0:
             raise AccessRefused(access_advice(reason))
         answer = self._fetcher.fetch(self._schedule.request(int(others[0])))
         if isinstance(answer, Refused):
             raise AccessRefused(access_advice(answer.reason))
+        return [(turn.row, why) for turn, why in self._dispatch.settle()]
 
-    def _record_refused(self, failed: list[tuple[Turn, str]]) -> None:
-        for turn, reason in failed:
-            self._record(turn.row, Frame(Status.FAILED, reason=reason))
+    def _give_up(self) -> Iterable[tuple[int, str]]:
+        """Only cameras that are down are left: are they, or is it the source?
+
+        Raises SourceFailing where no other camera answers, either.
+        """
+        hopeless = self._breakers.hopeless
+        if not (self._breakers.others_answer or self._source_answers(set(hopeless))):
+            names = ", ".join(self._schedule.cameras[camera].name for camera in list(hopeless)[:3])
+            raise SourceFailing(
+                f"no camera gives a frame any more ({next(iter(hopeless.values()))}; {names}). What has come "
+                "is kept, and nothing else is recorded as failed: run the same build again to go on."
+            )
+        return [(row, reason) for camera, reason in hopeless.items() for row in self._dispatch.give_up(camera)]
+
+    def _source_answers(self, down: set[int]) -> bool:
+        """Ask again for frames that are there already: of another camera, and of these."""
+        done = np.ones(len(self._schedule), np.bool_)
+        done[self._pending] = False
+        others = np.flatnonzero(~np.isin(self._schedule.camera, list(down)))
+        for rows in (others, np.array(list(self._came.values()), np.int64), np.flatnonzero(done)):
+            if len(rows):
+                answer = self._fetcher.fetch(self._schedule.request(int(rows[-1])))
+                if isinstance(answer, Frame) and answer.status in (Status.OK, Status.MISSING):
+                    return True
+        return False
+
+    def _record_failed(self, failed: Iterable[tuple[int, str]]) -> None:
+        for row, reason in failed:
+            self._record(row, Frame(Status.FAILED, reason=reason))
 
     def _record(self, row: int, frame: Frame) -> None:
         place = self._by_start[bisect.bisect_right(self._starts, row) - 1]

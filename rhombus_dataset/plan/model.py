@@ -62,6 +62,12 @@ class Limits(Model):
     per_camera: Annotated[Whole, Field(ge=1, le=256)] = 4
     timeout: Annotated[DurationMs, Field(ge=1_000, le=600_000)] = 30_000
     tries: Annotated[Whole, Field(ge=1, le=20)] = 6
+    deadline: Annotated[DurationMs, Field(ge=1_000, le=86_400_000)] = Field(
+        300_000, description="For a frame as a whole, its pauses included; what a 429 asks for doesn't count."
+    )
+    min_success_rate: Annotated[Number, Field(ge=0, le=1)] = Field(
+        0.1, description="A build stops when fewer of its last 200 frames came; 0 never stops it."
+    )
 
 
 def check_url(value: Any) -> str:

@@ -11,7 +11,8 @@ from rhombus_dataset.frame import FrameRequest
 class FrameSource(Protocol):
     """Asks for one frame at a time; safe to use from many threads.
 
-    ``get`` asks once, and raises nothing for a frame's own failure: that is a reply too.
+    ``get`` asks once, and raises nothing for a frame's own failure: that is a reply too. ``close`` cuts
+    what is under way.
     """
 
     def get(self, request: FrameRequest) -> wire.Reply: ...

@@ -56,19 +56,23 @@ class Deadlines:
             self._calls.discard(call)
 
     def close(self) -> None:
+        """Cut every call that is under way."""
         self._closed.set()
+        self._cut(float("inf"))
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_EVERY_S):
-            now_s = time.monotonic()
-            with self._lock:
-                late = [c for c in self._calls if c.deadline_s < now_s and c.connection is not None]
-                for call in late:
-                    call.overdue = True
-                    # Whoever waits for the answer on this socket is woken by an end of file.
-                    if (sock := call.connection.sock) is not None:
-                        with contextlib.suppress(OSError):
-                            sock.shutdown(socket.SHUT_RDWR)
+            self._cut(time.monotonic())
+
+    def _cut(self, now_s: float) -> None:
+        with self._lock:
+            late = [c for c in self._calls if c.deadline_s < now_s and c.connection is not None]
+            for call in late:
+                call.overdue = True
+                # Whoever waits for the answer on this socket is woken by an end of file.
+                if (sock := call.connection.sock) is not None:
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _WholeRequest:
@@ -95,11 +99,11 @@ class _WholeRequest:
 
 
 class _HTTPConnection(_WholeRequest, urllib3.connection.HTTPConnection):
-    pass
+    debuglevel = 0  # whoever sets it on http.client would have the key printed
 
 
 class _HTTPSConnection(_WholeRequest, urllib3.connection.HTTPSConnection):
-    pass
+    debuglevel = 0
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

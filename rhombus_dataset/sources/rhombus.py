@@ -6,6 +6,7 @@ itself goes through the ``urllib3`` pool that ``requests`` has set up, which cos
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from pathlib import Path
@@ -99,7 +100,7 @@ class RhombusSource:
         finally:
             self._deadlines.end(call)
         if call.overdue and not isinstance(reply, wire.Picture):
-            return wire.Transient("no whole answer within the time-out")
+            return wire.Transient("no whole answer within the time-out", camera_down=True)
         return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
 
     def _exchange(self, request: FrameRequest) -> wire.Reply:
@@ -127,7 +128,7 @@ class RhombusSource:
             return _translate(error, connected=True)
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close all connections; requests under way end as if their time were up."""
         self._deadlines.close()
         self._session.close()
 
@@ -153,8 +154,8 @@ class RhombusSource:
         match reply:
             case wire.NoFrame():
                 return wire.NoFrame(clean)
-            case wire.Transient(max_tries=max_tries):
-                return wire.Transient(clean, max_tries)
+            case wire.Transient():
+                return dataclasses.replace(reply, reason=clean)
             case wire.Denied(http_status=http_status):
                 return wire.Denied(http_status, clean)
             case _:
@@ -166,7 +167,7 @@ def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Repl
     if isinstance(error, MaxRetryError) and error.reason is not None:
         cause = error.reason
     if isinstance(cause, ReadTimeoutError):
-        return wire.Transient("no answer within the time-out")
+        return wire.Transient("no answer within the time-out", camera_down=True)
     if not connected:
         if isinstance(cause, SSLError):
             return wire.Unreachable(f"TLS: {_first_line(cause)}")
