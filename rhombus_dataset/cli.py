@@ -186,13 +186,21 @@ def verify(dataset: Path, as_json: bool) -> None:
 @click.argument("site", type=_PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks one.")
-def serve(site: Path, host: str, port: int) -> None:
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND=RATE",
+    help="Spoil a share of the answers, such as http_503=0.05. May be given several times.",
+)
+@click.option("--fault-seed", type=int, help="Which requests meet a fault depends on it.")
+def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed: int | None) -> None:
     """Answer the camera cloud's API from the video files that SITE names."""
     try:
         from rhombus_dataset.server import serve as run
     except ModuleNotFoundError:
         raise MissingExtra("serve", "server") from None
-    run(site, host=host, port=port)
+    run(site, host=host, port=port, faults=faults, fault_seed=fault_seed)
 
 
 @main.command()

@@ -72,6 +72,10 @@ class Dispatch:
             return self._give(camera, place)
         return None
 
+    def has_more(self, camera: int) -> bool:
+        """Whether rows of the camera wait to be asked for."""
+        return self._first(camera) is not None
+
     def probe(self, camera: int) -> Turn | None:
         """A row of a camera that is down, another one each time where there are several."""
         place = self._first(camera)

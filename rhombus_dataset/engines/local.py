@@ -181,6 +181,8 @@ class LocalEngine:
     def _on_try(self, turn: Turn, down: str | None, used_up: int) -> bool:
         with self._changed:
             if down is not None:
+                if not self._dispatch.has_more(turn.camera):
+                    used_up = 0  # nothing would be spared by leaving off: the frame's tries decide
                 return not self._breakers.failed(turn.camera, turn.row, used_up, down, time.monotonic())
             if self._breakers.answered(turn.camera, time.monotonic()):
                 self._dispatch.up(turn.camera)

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
+from rhombus_dataset.server.faults import Bucket, Faults, faulty, too_many
 from rhombus_dataset.sources.recordings import RecordingsSource, Site
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -77,6 +78,8 @@ def create_app(site: Site) -> FastAPI:
     source = RecordingsSource(site)
     limiter = anyio.CapacityLimiter(RENDER_THREADS)
     keys = [key.encode() for key in site.api_keys]
+    faults = Faults(site.faults, site.fault_seed)
+    bucket = None if site.quota is None else Bucket(site.quota)
 
     def authenticated(
         x_auth_apikey: Annotated[str | None, Header()] = None,
@@ -97,6 +100,7 @@ def create_app(site: Site) -> FastAPI:
         responses={
             400: {"model": ErrorResponse},
             401: {"model": Unauthenticated},
+            429: {"description": "Too many requests", "content": {"text/plain": {}}},
             500: {"model": ErrorResponse},
             "default": {"model": ErrorResponse},
         },
@@ -113,7 +117,14 @@ def create_app(site: Site) -> FastAPI:
         request = _frame_request(body)
         if isinstance(request, str):
             return _error(400, request)
-        return await anyio.to_thread.run_sync(lambda: _answer(source.get(request)), limiter=limiter)
+        if bucket is not None and (retry_after_s := bucket.take()) is not None:
+            return too_many(retry_after_s)
+
+        async def answer() -> Response:
+            return await anyio.to_thread.run_sync(lambda: _answer(source.get(request)), limiter=limiter)
+
+        fault = faults.next(request)
+        return await (answer() if fault is None else faulty(fault, answer))
 
     @app.middleware("http")
     async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

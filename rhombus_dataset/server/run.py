@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import uvicorn
+from pydantic import ValidationError
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.server.app import create_app
+from rhombus_dataset.server.faults import Connections
 from rhombus_dataset.sources.recordings import Site, load_site
+from rhombus_dataset.sources.recordings.site import Fault
+
+MAX_CLIENTS: Final = 1_000
+"""Connections and requests at once; whoever comes on top of them gets a 503."""
 
 
-def serve(site_path: Path, host: str = "127.0.0.1", port: int = 8765) -> None:
+def serve(
+    site_path: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    faults: Sequence[str] = (),
+    fault_seed: int | None = None,
+) -> None:
     """Serve the site until SIGINT or SIGTERM. Port 0 picks a free one.
+
+    ``faults``, such as ``"http_503=0.05"``, come on top of the site file's.
 
     Prints ``listening on http://HOST:PORT`` once connections are accepted. Raises InvalidFile for a wrong
     site file, and UsageError where it cannot listen, or may not without keys.
     """
     site = load_site(site_path)
+    site = dataclasses.replace(
+        site,
+        faults=(*site.faults, *map(_fault, faults)),
+        fault_seed=site.fault_seed if fault_seed is None else fault_seed,
+    )
     with contextlib.closing(_listen(site, host, port)) as listener:
-        server = _Server(uvicorn.Config(create_app(site), log_level="warning", access_log=False))
+        server = _Server(_config(site))
         server.announce = f"listening on {_url(listener)}"
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -35,7 +56,7 @@ def serve(site_path: Path, host: str = "127.0.0.1", port: int = 8765) -> None:
 def running_server(site: Site) -> Iterator[str]:
     """Serve ``site`` from a thread on a free port of loopback; yields its address."""
     with contextlib.closing(_listen(site, "127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(create_app(site), log_level="warning", access_log=False))
+        server = _Server(_config(site))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -45,6 +66,21 @@ def running_server(site: Site) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def _fault(text: str) -> Fault:
+    kind, equals, rate = text.partition("=")
+    try:
+        return Fault(kind=kind, rate=float(rate) if equals else 1.0)
+    except ValueError as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{rate!r} is not a number"
+        raise UsageError(f"fault {text!r}: expected KIND=RATE, such as http_503=0.05: {said}") from None
+
+
+def _config(site: Site) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(site), log_level="warning", access_log=False, http=Connections, limit_concurrency=MAX_CLIENTS
+    )
 
 
 class _Server(uvicorn.Server):

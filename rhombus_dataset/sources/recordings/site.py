@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
+from rhombus_dataset import wire
 from rhombus_dataset.checking import Checker, hint_for, shown
 from rhombus_dataset.local_time import moment_ms
 from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
@@ -54,10 +55,53 @@ class _Camera(_Model):
     recordings: list[Any] = []
 
 
+FAULT_KINDS: Final = (
+    "throttle", "http_500", "http_503", "error_true", "stall", "trickle", "reset", "truncate", "not_json", "html",
+    "long_body", "bad_base64", "wrong_mime", "corrupt_jpeg", "giant_jpeg",
+    *sorted(wire.TRANSIENT_STATUSES | wire.PERMANENT_STATUSES),
+)  # fmt: skip
+"""What a server can be told to do to its answers; names in capitals are the API's own statuses."""
+
+
+def _fault_kind(value: Any) -> str:
+    if value not in FAULT_KINDS:
+        raise ValueError(
+            f"expected one of {', '.join(FAULT_KINDS)}, got {shown(value)}{hint_for(value, FAULT_KINDS)}"
+        )
+    return str(value)
+
+
+def _bare(value: str) -> str:
+    return value[:22]
+
+
+class Fault(_Model):
+    """A fault that befalls ``rate`` of all requests, or of those for one ``camera`` (UUID).
+
+    ``retry_after`` is a throttle's, ``duration`` a stall's; both in milliseconds.
+    """
+
+    kind: Annotated[str, BeforeValidator(_fault_kind)]
+    rate: Annotated[float, Field(ge=0, le=1)]
+    camera: Annotated[Uuid, AfterValidator(_bare)] | None = None
+    retry_after: Annotated[int, BeforeValidator(parse_duration), Field(ge=1)] = 1_000
+    duration: Annotated[int, BeforeValidator(parse_duration), Field(ge=1)] = 60_000
+
+
+class SiteQuota(_Model):
+    """A rate limit of the server's own: beyond it, 429."""
+
+    requests_per_second: Annotated[float, Field(gt=0, le=1_000_000)]
+    burst: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = 1
+
+
 class _SiteFile(_Model):
     api_keys: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")]] = []
     locations: Annotated[list[Any], Field(min_length=1)]
     cameras: Annotated[list[Any], Field(min_length=1)]
+    quota: SiteQuota | None = None
+    faults: list[Fault] = []
+    fault_seed: StrictInt = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +139,18 @@ class SiteCamera:
 
 @dataclass(frozen=True)
 class Site:
-    """All that a site file says; ``cameras`` by bare UUID (without a facet)."""
+    """All that a site file says; ``cameras`` by bare UUID (without a facet).
+
+    ``quota``, ``faults`` and ``fault_seed`` are the server's: who reads recordings from disk meets none.
+    """
 
     path: Path
     api_keys: tuple[str, ...]
     cameras: dict[str, SiteCamera]
     footage: Footage
+    quota: SiteQuota | None = None
+    faults: tuple[Fault, ...] = ()
+    fault_seed: int = 0
 
 
 def load_site(path: Path) -> Site:
@@ -138,7 +188,15 @@ class _Reading:
             cameras[bare] = camera
         if self._check.problems or top is None:
             self._check.refuse_file()
-        return Site(self._path, tuple(top.api_keys), cameras, self._footage)
+        return Site(
+            self._path,
+            tuple(top.api_keys),
+            cameras,
+            self._footage,
+            top.quota,
+            tuple(top.faults),
+            top.fault_seed,
+        )
 
     def _locations(self, raw: Any) -> dict[str, _Location]:
         found: dict[str, _Location] = {}
