@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -15,20 +16,26 @@ from rhombus_dataset.card import write_card
 from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
 from rhombus_dataset.decode import decode_rgb
+from rhombus_dataset.erase import ErasureOutcome, run_erase
 from rhombus_dataset.errors import MissingExtra, UsageError
 from rhombus_dataset.fetch import Deferred, Fetcher
-from rhombus_dataset.frame import Frame, FrameRequest
+from rhombus_dataset.frame import Frame, FrameRequest, Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.lock import resolve
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
-from rhombus_dataset.plan.model import check_encrypted, check_url
+from rhombus_dataset.plan.model import LocalTime, check_encrypted, check_url
+from rhombus_dataset.plan.values import parse_moment
 from rhombus_dataset.progress import Progress
 from rhombus_dataset.quota import Quota
+from rhombus_dataset.repair import put_back
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule
+from rhombus_dataset.schema import CARD_FILE
 from rhombus_dataset.sources import FrameSource
 from rhombus_dataset.storage import free_bytes, write_file
 from rhombus_dataset.summary import PlanSummary, summarize
+from rhombus_dataset.verify import VerifyReport
+from rhombus_dataset.verify import verify as verify_dataset
 
 PREVIEW_DOWNSCALE: Final = 4
 """Previews show the full frame at a quarter of its width and height."""
@@ -120,13 +127,18 @@ def build(
     *,
     url: str | None = None,
     concurrency: int | None = None,
+    retry: Collection[str] = (),
+    reuse: str | os.PathLike[str] | None = None,
     stop: threading.Event | None = None,
     progress: TextIO | None = None,
 ) -> BuildOutcome:
     """Build the dataset of ``plan`` in the folder ``out``, or go on where an earlier run stopped.
 
     ``url`` asks another address than the plan's, ``concurrency`` (1 to 256) with another number of requests
-    in flight; neither changes the dataset. Setting ``stop`` ends the build early, as Ctrl-C does:
+    in flight; neither changes the dataset. ``retry`` asks again for the rows that are ``"failed"``,
+    ``"missing"`` (footage is uploaded late) or ``"corrupt"``, and rewrites just the shards that change by it.
+    ``reuse`` is an earlier dataset: frames of the same camera, time, geometry and masks are taken from it
+    without a request. Setting ``stop`` ends the build early, as Ctrl-C does:
     what is in flight is finished, and calling again goes on. ``progress`` is where a bar, or lines,
     are written. The API key comes from the environment (``RHOMBUS_API_KEY`` or
     ``RHOMBUS_API_KEY_FILE``). No frame's failure raises: it is a row of the manifest.
@@ -138,6 +150,7 @@ def build(
     checked = validate(path)
     if concurrency is not None:
         checked = _with_concurrency(checked, concurrency)
+    again = _statuses_to_retry(retry)
     with _opened(checked, url) as source, Progress(progress) as shown:
         outcome = run_build(
             checked,
@@ -148,10 +161,69 @@ def build(
             stop=stop or threading.Event(),
             on_start=shown.on_start,
             on_frame=shown.on_frame,
+            retry=again,
+            reuse=None if reuse is None else Path(reuse),
         )
     if outcome.complete:
         write_card(Path(out))
     return outcome
+
+
+def verify(dataset: str | os.PathLike[str], *, repair: bool = False) -> VerifyReport:
+    """Check every hash, count and picture of a dataset again.
+
+    With ``repair``, shards that are damaged go back to "not yet built": what is whole in them is kept, and the
+    next build asks for the rest. The report is of the dataset as it was found.
+
+    Raises DatasetError where there is no dataset at all, and StorageError.
+    """
+    report = verify_dataset(Path(dataset))
+    stems = sorted({fault.shard for fault in report.problems if fault.shard is not None})
+    if not repair or not stems:
+        return report
+    kept, lost = put_back(Path(dataset), stems)
+    return dataclasses.replace(report, repaired=tuple(stems), kept=kept, lost=lost)
+
+
+def erase(
+    dataset: str | os.PathLike[str],
+    camera: str,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+) -> ErasureOutcome:
+    """Take every frame of ``camera`` (its name or UUID) out of a dataset, from ``start`` to before ``end``.
+
+    Dates and times as in a plan: without an offset, they are the camera's local ones; None is without bound.
+    The pictures are gone from data and journals then, their rows stay in the manifest as `erased`, and no
+    build, retry or repair of this dataset brings them back. Killed half-way, the next build or erasure
+    finishes it.
+
+    Raises DatasetError, UsageError and StorageError.
+    """
+    outcome = run_erase(Path(dataset), camera, _moment("start", start), _moment("end", end))
+    if (outcome.dataset / CARD_FILE).exists():
+        write_card(outcome.dataset)
+    return outcome
+
+
+def _moment(name: str, text: str | None) -> LocalTime | None:
+    if text is None:
+        return None
+    try:
+        found = LocalTime.model_validate(parse_moment(text))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if found.now:
+        raise UsageError(f"{name}: expected a date or a time, got now")
+    return found
+
+
+def _statuses_to_retry(names: Collection[str]) -> frozenset[Status]:
+    wrong = set(names) - {Status.FAILED, Status.MISSING, Status.CORRUPT}
+    if isinstance(names, str) or wrong:
+        raise UsageError(f"retry: expected failed, missing or corrupt, got {', '.join(sorted(wrong)) or names}")
+    return frozenset(map(Status, names))
 
 
 def _with_concurrency(plan: Plan, concurrency: int) -> Plan:

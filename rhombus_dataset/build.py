@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +19,19 @@ from rhombus_dataset.engines.local import LocalEngine
 from rhombus_dataset.errors import BuildError, DatasetError, OtherDataset
 from rhombus_dataset.fetch import Fetcher
 from rhombus_dataset.frame import FrameRequest, Status
+from rhombus_dataset.holdings import Erased, Holdings, OwnShards, Reused
+from rhombus_dataset.journal import Journal
 from rhombus_dataset.lock import Lock, load_lock, lock_files, resolve
 from rhombus_dataset.plan import Plan
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.settle import roll_forward
 from rhombus_dataset.sources import FrameSource
 from rhombus_dataset.storage import BUILD_FOLDER, remove, sync, translated, write_file
 
 LOG_FILE: Final = "log.jsonl"
+JOURNAL_FOLDER: Final = f"{BUILD_FOLDER}/journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +84,39 @@ def run_build(
     stop: threading.Event,
     on_start: Callable[[Schedule, int], None],
     on_frame: Callable[[Status], None],
+    retry: frozenset[Status] = frozenset(),
+    reuse: Path | None = None,
 ) -> BuildOutcome:
     """Build the dataset of ``plan`` in the folder ``out``, or go on with it.
 
-    ``plan_text`` is kept as ``plan.yaml``. ``on_start`` is told the schedule and how many of its rows
-    are committed already. What stands under a final name is never half-written; after any
-    interruption the same call goes on.
+    ``plan_text`` is kept as ``plan.yaml``. ``on_start`` is told the schedule and how many of its rows need no
+    request. Rows that stand with a status of ``retry`` are asked for again; frames that the dataset in
+    ``reuse`` holds are not asked for at all. What stands under a final name is never half-written; after
+    any interruption the same call goes on.
 
     Raises OtherDataset when ``out`` holds something else, and AccessRefused, HostUnreachable or
     StorageError when the build cannot go on.
     """
     began = time.monotonic()
     lock, schedule = _same_build(out, plan, now_ms)
-    with _only_builder(out):
+    with only_builder(out):
         _write_inputs(out, plan_text, lock)
         _remove_leftovers(out)
-        slices = {shard.stem: _committed(out, schedule, shard) for shard in schedule.shards}
-        todo = [shard for shard in schedule.build_order() if not slices[shard.stem]]
-        counts = _count(out, [stem for stem, stands in slices.items() if stands])
-        on_start(schedule, sum(counts.values()))
+        roll_forward(out)
+        erased, own = Erased(out, schedule), OwnShards(out, retry)
+        holdings: list[Holdings] = [erased] if erased else []
+        if reuse is not None:
+            holdings.append(Reused(reuse, schedule))
+        standing = {shard.stem for shard in schedule.shards if _committed(out, schedule, shard)}
+        todo = [
+            shard
+            for shard in schedule.build_order()
+            if shard.stem not in standing or _has_changes(out, schedule, shard, own, erased)
+        ]
+        counts = _count(out, standing - {shard.stem for shard in todo})
         log = BuildLog(out / BUILD_FOLDER / LOG_FILE)
         log.write("start", schedule=schedule.digest, rows=len(schedule), shards=len(todo))
-        committed = len(schedule.shards) - len(todo)
+        settled: set[str] = set()
 
         def on_retry(request: FrameRequest, reason: str) -> None:
             log.write(
@@ -112,8 +127,8 @@ def run_build(
             )
 
         def on_shard(shard: Shard, of_shard: collections.Counter[Status]) -> None:
-            nonlocal committed
-            committed += 1
+            standing.add(shard.stem)
+            settled.add(shard.stem)
             counts.update(of_shard)
             log.write("shard", name=shard.stem, counts=of_shard)
 
@@ -130,8 +145,11 @@ def run_build(
             per_camera=limits.per_camera,
             min_success_rate=limits.min_success_rate,
             stop=stop,
+            on_start=lambda known: on_start(schedule, known),
             on_frame=on_frame,
             on_shard=on_shard,
+            own=own,
+            holdings=holdings,
         )
         try:
             engine.run()
@@ -139,17 +157,18 @@ def run_build(
             seconds = time.monotonic() - began
             log.write("end", requests=fetcher.requests, seconds=round(seconds, 3), counts=counts)
             log.close()
+        counts += _count(out, standing & ({shard.stem for shard in todo} - settled))
         outcome = BuildOutcome(
             out=out,
             planned=len(schedule),
             counts={status: counts[status] for status in Status if counts[status]},
             shards=len(schedule.shards),
-            committed_shards=committed,
+            committed_shards=len(standing),
             requests=fetcher.requests,
             seconds=seconds,
         )
         if outcome.complete:
-            remove(out / BUILD_FOLDER / "journal")
+            remove(out / JOURNAL_FOLDER)
         return outcome
 
 
@@ -180,7 +199,11 @@ def _same_build(out: Path, plan: Plan, now_ms: int) -> tuple[Lock, Schedule]:
 
 
 @contextlib.contextmanager
-def _only_builder(out: Path) -> Iterator[None]:
+def only_builder(out: Path) -> Iterator[None]:
+    """Nobody else changes the dataset meanwhile. Raises BuildError if somebody is at it.
+
+    The kernel lets go of the lock when its process ends, however it ends.
+    """
     path = out / BUILD_FOLDER / "lock"
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,14 +253,28 @@ def _committed(out: Path, schedule: Schedule, shard: Shard) -> bool:
     if not (out / data(shard.stem)).exists():
         raise DatasetError(
             f"{out / data(shard.stem)}: the shard's data is gone, but its manifest slice stands. "
-            f"Bring it back, or remove {path} to have the shard built again."
+            f"Bring it back, or run: rhombus-dataset verify {out} --repair; then build again."
         )
     return True
 
 
-def _count(out: Path, stems: list[str]) -> collections.Counter[Status]:
+def journal_of(out: Path, schedule: Schedule, shard: Shard) -> Journal:
+    """The journal of one shard of a dataset."""
+    return Journal(out / JOURNAL_FOLDER / f"{shard.stem}.journal", schedule.digest, shard.stem)
+
+
+def _has_changes(out: Path, schedule: Schedule, shard: Shard, own: OwnShards, erased: Erased) -> bool:
+    """Whether a shard that stands is to be written anew: there is something to ask for, to add or to erase."""
+    if (out / JOURNAL_FOLDER / f"{shard.stem}.journal").exists() or not own.of(shard).all():
+        return True
+    gone = erased.of(shard)
+    statuses = manifest.read_statuses(out / schema.manifest_file(shard.stem)) if gone.any() else None
+    return statuses is not None and bool((statuses[gone] != str(Status.ERASED)).any())
+
+
+def _count(out: Path, stems: Iterable[str]) -> collections.Counter[Status]:
     counts: collections.Counter[Status] = collections.Counter()
     for stem in stems:
-        rows = manifest.read_slice(out / schema.manifest_file(stem))
-        counts.update(Status(status) for status in rows.column("status").to_pylist())
+        statuses = manifest.read_statuses(out / schema.manifest_file(stem))
+        counts.update(Status(status) for status in statuses.tolist())
     return counts

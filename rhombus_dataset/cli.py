@@ -109,9 +109,30 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
 @click.option("--out", type=_PATH, required=True, help="The dataset's folder. Again: goes on.")
 @click.option("--url", help="Ask this address instead of the plan's.")
 @click.option("--concurrency", type=int, metavar="N", help="Keep N requests in flight instead.")
+@click.option(
+    "--retry",
+    type=click.Choice(["failed", "missing", "corrupt"]),
+    multiple=True,
+    help="Ask again for such rows. May be given several times.",
+)
+@click.option(
+    "--reuse",
+    type=_PATH,
+    metavar="OLD_DIR",
+    help="Take frames that this earlier dataset holds, without a request.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @_json_option
-def build(plan: Path, out: Path, url: str | None, concurrency: int | None, quiet: bool, as_json: bool) -> None:
+def build(
+    plan: Path,
+    out: Path,
+    url: str | None,
+    concurrency: int | None,
+    retry: tuple[str, ...],
+    reuse: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Build the dataset of PLAN in a folder, or go on where an earlier run stopped."""
     from rhombus_dataset import api
     from rhombus_dataset.frame import Status
@@ -123,6 +144,8 @@ def build(plan: Path, out: Path, url: str | None, concurrency: int | None, quiet
             out,
             url=url,
             concurrency=concurrency,
+            retry=retry,
+            reuse=reuse,
             stop=stopper.event,
             progress=None if quiet else sys.stderr,
         )
@@ -148,7 +171,8 @@ def build(plan: Path, out: Path, url: str | None, concurrency: int | None, quiet
             f"{outcome.requests} requests in {outcome.seconds:.1f} s"
         )
     if not outcome.complete:
-        click.echo(f"stopped; to go on: rhombus-dataset build {plan} --out {out}", err=True)
+        again = "".join(f" --retry {status}" for status in retry) + (f" --reuse {reuse}" if reuse else "")
+        click.echo(f"stopped; to go on: rhombus-dataset build {plan} --out {out}{again}", err=True)
         sys.exit(stopper.exit_code)
 
 
@@ -168,18 +192,42 @@ def info(dataset: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("dataset", type=_PATH)
+@click.option("--repair", is_flag=True, help='What is damaged goes back to "not yet built"; what is whole is kept.')
 @_json_option
-def verify(dataset: Path, as_json: bool) -> None:
+def verify(dataset: Path, repair: bool, as_json: bool) -> None:
     """Check every hash, count and picture of the dataset in the folder DATASET again."""
-    from rhombus_dataset.verify import verify as check
+    from rhombus_dataset import api
 
-    report = check(dataset)
+    report = api.verify(dataset, repair=repair)
     if as_json:
         _print_json(report.to_json())
     else:
         click.echo(report.to_text())
     if report.problems:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("dataset", type=_PATH)
+@click.option("--camera", required=True, help="Its name or UUID.")
+@click.option("--from", "start", metavar="TIME", help="From this time on; a date or time as in a plan.")
+@click.option("--to", "end", metavar="TIME", help="To before this time.")
+@_json_option
+def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_json: bool) -> None:
+    """Take the frames of a camera out of the dataset in the folder DATASET, for good.
+
+    Their rows stay in the manifest, as `erased`.
+    """
+    from rhombus_dataset import api
+
+    outcome = api.erase(dataset, camera, start=start, end=end)
+    if as_json:
+        _print_json({"camera": outcome.camera_name, "rows": outcome.rows, "shards": outcome.shards})
+    else:
+        click.echo(
+            f"{dataset}: {outcome.rows:,} rows of {outcome.camera_name} are erased; "
+            f"{outcome.shards:,} shards were written anew"
+        )
 
 
 @main.command()

@@ -23,15 +23,15 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import orjson
 
 from rhombus_dataset.frame import Frame, Measures, Status
-from rhombus_dataset.storage import storage_error, translated
+from rhombus_dataset.storage import staged_file, storage_error, translated
 
 _MAGIC: Final = b"RDJ1"
 _HEADER_BYTES: Final = len(_MAGIC) + 32
@@ -127,6 +127,30 @@ class Journal:
     def reading(self) -> Reading:
         """Everything that was recorded, in order of arrival."""
         return Reading(self.path)
+
+    def outcomes(self) -> list[Record]:
+        """The last record of each row, without its picture. Empty where there is no journal."""
+        if not self.path.exists():
+            return []
+        with translated(self.path), self.reading() as reading:
+            return list({record.row: record for record in reading.records()}.values())
+
+    def keep_only(self, keeps: Callable[[int], bool]) -> None:
+        """Write the journal again without the rows that ``keeps`` refuses. Whole or not at all."""
+        if not self.path.exists():
+            return
+        self.release()
+        with staged_file(self.path) as staged:
+            copy = Journal(staged, "", "")
+            copy._header = self._header
+            staged.unlink(missing_ok=True)
+            with self.reading() as reading:
+                for record in reading.records():
+                    if keeps(record.row):
+                        copy.append(record.row, replace(record.frame, image=reading.picture(record)))
+            if not staged.exists():
+                copy._open()
+            copy.release()
 
     def remove(self) -> None:
         self._dirty = False

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,6 +67,15 @@ def read_slice(path: Path) -> pa.Table:
     """The rows of one slice, every page checked against its checksum. Raises DatasetError."""
     try:
         return pq.read_table(path, page_checksum_verification=True, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path}: damaged ({_short(error)})") from None
+
+
+def read_statuses(path: Path) -> npt.NDArray[np.str_]:
+    """The status of each row of a slice, without reading the rest. Raises DatasetError."""
+    try:
+        column = pq.read_table(path, columns=["status"], page_checksum_verification=True, partitioning=None)
+        return np.asarray(column.column(0).to_pylist(), np.str_)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: damaged ({_short(error)})") from None
 

@@ -76,11 +76,15 @@ def manifest_schema() -> pa.Schema:
     return pa.schema([*PLANNED, *MEASURED, *OUTCOME])
 
 
+SIZE_WARNING: Final = "size"
+"""A warning about a picture's size begins with this word and the size, and stands last."""
+
 # Where things stand in a dataset folder; ``stem`` is a shard's name, such as train-00000-of-00012.
 PLAN_FILE: Final = "plan.yaml"
 LOCK_FILE: Final = "plan.lock.json"
 LOCK_TIMES_FILE: Final = "plan.lock.parquet"
 CARD_FILE: Final = "README.md"
+ERASED_FILE: Final = "erased.json"
 MANIFEST_FOLDER: Final = "manifest"
 DATA_FOLDER: Final = "data"
 JPEG_METADATA_FILE: Final = "metadata.parquet"

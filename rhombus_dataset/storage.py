@@ -18,6 +18,15 @@ from typing import Final
 from rhombus_dataset.errors import StorageError
 
 BUILD_FOLDER: Final = ".build"
+REWRITE_FOLDER: Final = f"{BUILD_FOLDER}/rewrite"
+"""Shards that are to take the places of those that stand, each in a folder of its own."""
+READY_FILE: Final = "ready"
+"""Stands in such a folder once both of the shard's files are whole."""
+
+
+def pending_rewrites(out: Path) -> list[Path]:
+    """The folders of shards that are whole, and perhaps only half in their places."""
+    return sorted(path.parent for path in (out / REWRITE_FOLDER).glob(f"*/{READY_FILE}"))
 
 
 @contextlib.contextmanager
@@ -87,6 +96,17 @@ def staged_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
+        sync(path.parent)
+
+
+def move(path: Path, target: Path) -> None:
+    """Put a whole file or folder in the place of another. Cut short, it can be called again."""
+    with translated(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
+        sync(target.parent)
         sync(path.parent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,20 +17,25 @@ import pyarrow.parquet as pq
 
 from rhombus_dataset import decode, manifest, schema
 from rhombus_dataset.card import card_text
+from rhombus_dataset.erasures import Erasure, erased_rows, read_erasures
 from rhombus_dataset.errors import DatasetError, RhombusDatasetError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
-from rhombus_dataset.storage import sha256_of
+from rhombus_dataset.storage import BUILD_FOLDER, pending_rewrites, sha256_of
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is not as it should be; ``file`` is relative to the dataset."""
+    """One thing that is not as it should be; ``file`` is relative to the dataset.
+
+    ``shard`` names the shard that is damaged by it, if one is.
+    """
 
     file: str
     message: str
+    shard: str | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"
@@ -43,6 +49,10 @@ class VerifyReport:
     shards: int
     rows: int
     pictures: int
+    repaired: tuple[str, ...] = ()
+    """Shards that have gone back to "not yet built"; ``kept`` and ``lost`` count their rows."""
+    kept: int = 0
+    lost: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -53,7 +63,13 @@ class VerifyReport:
         checked = f"checked {self.shards} shards, {self.rows:,} rows, {self.pictures:,} pictures"
         if not self.problems:
             return f"{checked}: all as it should be"
-        return "\n".join([f"{checked}: {len(self.problems)} faults", *(f"  {p}" for p in self.problems)])
+        lines = [f"{checked}: {len(self.problems)} faults", *(f"  {p}" for p in self.problems)]
+        if self.repaired:
+            lines.append(
+                f"{len(self.repaired)} shards are to be built again: {self.kept:,} of their rows are kept, "
+                f"{self.lost:,} will be asked for. Run the build again."
+            )
+        return "\n".join(lines)
 
 
 def verify(dataset: str | Path) -> VerifyReport:
@@ -79,6 +95,8 @@ class _Verifying:
         self._rows = 0
         self._pictures = 0
         self._shards = 0
+        self._shard: str | None = None  # what is being checked
+        self._erased: list[Erasure] = []
 
     def report(self) -> VerifyReport:
         try:
@@ -95,6 +113,14 @@ class _Verifying:
         return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures)
 
     def _check(self, schedule: Schedule, pool: concurrent.futures.Executor) -> None:
+        try:
+            self._erased = read_erasures(self._folder)
+        except DatasetError as error:
+            self._erased = []
+            self._fault(schema.ERASED_FILE, str(error))
+        if pending := pending_rewrites(self._folder):
+            names = ", ".join(path.name for path in pending[:3])
+            self._fault(BUILD_FOLDER, f"shards were being replaced ({names}): run the build again to finish it")
         missing = [
             shard.stem
             for shard in schedule.shards
@@ -109,7 +135,10 @@ class _Verifying:
         for shard in schedule.shards:
             if shard.stem not in missing:
                 self._shards += 1
+                self._shard = shard.stem
                 self._slice(schedule, shard, pool)
+                self._shard = None
+                self._erasures(schedule, shard)
         self._strangers(schedule)
         self._texts(complete=not missing)
 
@@ -226,9 +255,9 @@ class _Verifying:
         for missing in sorted(expected - present):
             self._fault(f"{name}/{missing}", "missing")
         for extra in sorted(present - expected):
-            self._fault(f"{name}/{extra}", "not part of the dataset")
+            self._faults.append(Fault(f"{name}/{extra}", "not part of the dataset"))
         found = manifest.folder_sha256([(n, sha256_of(folder / n)) for n in expected & present])
-        if expected == present and found != header.data_sha256:
+        if expected <= present and found != header.data_sha256:
             self._fault(name, f"sha256 of its files {found}, expected {header.data_sha256}")
         there = [i for i, f in enumerate(ok.column("frame_id").to_pylist()) if f"{f}.jpg" in present]
         rows = ok.take(pa.array(there, pa.int64()))
@@ -245,7 +274,7 @@ class _Verifying:
         self._pictures += rows.num_rows
         columns = ["frame_id", "sha256", "width", "height", "luma", "sharpness", "dhash"]
         checked = pool.map(_picture_fault, rows.select(columns).to_pylist(), pictures)
-        self._faults += [Fault(name, message) for message in checked if message is not None]
+        self._faults += [Fault(name, message, self._shard) for message in checked if message is not None]
 
     def _strangers(self, schedule: Schedule) -> None:
         stems = {shard.stem for shard in schedule.shards}
@@ -253,6 +282,16 @@ class _Verifying:
             for path in sorted((self._folder / folder).glob("*")):
                 if path.name.removesuffix(".parquet") not in stems:
                     self._fault(f"{folder}/{path.name}", "not part of the dataset")
+
+    def _erasures(self, schedule: Schedule, shard: Shard) -> None:
+        gone = erased_rows(self._erased, schedule, shard)
+        if not gone.any():
+            return
+        name = schema.manifest_file(shard.stem)
+        with contextlib.suppress(DatasetError):  # told already
+            statuses = manifest.read_statuses(self._folder / name)
+            if len(statuses) == len(gone) and (statuses[gone] != str(Status.ERASED)).any():
+                self._fault(name, "an erasure was interrupted: run the build or the erasure again to finish it")
 
     def _texts(self, complete: bool) -> None:
         if not (self._folder / schema.PLAN_FILE).is_file():
@@ -266,7 +305,7 @@ class _Verifying:
             self._fault(schema.CARD_FILE, "not the card of this manifest (changed by hand?)")
 
     def _fault(self, file: str, message: str) -> None:
-        self._faults.append(Fault(file, message))
+        self._faults.append(Fault(file, message, self._shard))
 
 
 def _picture_fault(row: dict[str, Any], picture: bytes | None) -> str | None:

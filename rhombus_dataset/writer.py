@@ -216,7 +216,7 @@ def _size_warnings(schedule: Schedule, records: list[Record]) -> dict[int, str]:
                 said = "does not fit the crop and downscale of the camera's other pictures"
             else:
                 continue
-            warnings.update(dict.fromkeys(rows, f"size {kind[1]} x {kind[2]} {said}"))
+            warnings.update(dict.fromkeys(rows, f"{schema.SIZE_WARNING} {kind[1]} x {kind[2]} {said}"))
     return warnings
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset.plan import load_plan
+from rhombus_dataset.sources.recordings.site import FAULT_KINDS
 from rhombus_dataset.verify import verify
 from tests.conftest import CONFIGS, NOW_MS, ROOT
 
@@ -54,6 +55,8 @@ def test_the_readme_names_every_column_command_and_file() -> None:
         assert f"`{name}`" in README, name
     for command in main.commands:
         assert f"rhombus-dataset {command}" in README, command
+    for kind in FAULT_KINDS:
+        assert kind.isupper() or f"`{kind}`" in README, kind
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
 

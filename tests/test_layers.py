@@ -19,15 +19,27 @@ LAYERS = [
     # one effect
     ["storage", "credentials", "decode", "quota", "sources"],
     # unit
-    ["journal", "manifest", "fetch", "writer"],
+    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle"],
     # whole
-    ["engines", "build"],
+    ["engines", "build", "erase", "repair"],
     # consumers
     ["summary", "contact_sheet", "info", "card", "verify"],
     # faces
     ["progress", "server", "api", "demo", "cli", "__init__"],
 ]
-BUILDING = {"sources", "quota", "journal", "fetch", "writer", "engines", "build", "credentials"}
+BUILDING = {
+    "sources",
+    "quota",
+    "journal",
+    "fetch",
+    "writer",
+    "engines",
+    "build",
+    "erase",
+    "repair",
+    "settle",
+    "credentials",
+}
 CONSUMERS = set(LAYERS[5])
 VOCABULARY = set(LAYERS[0])
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -26,11 +26,12 @@ from rhombus_dataset.engines.dispatch import Dispatch, Turn
 from rhombus_dataset.errors import AccessRefused, SourceFailing
 from rhombus_dataset.fetch import Deferred, Fetcher, Refused, access_advice
 from rhombus_dataset.frame import Frame, Status
+from rhombus_dataset.holdings import Holdings, OwnShards
 from rhombus_dataset.journal import Journals
 from rhombus_dataset.quota import Stopped
 from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.settle import settle_shard
 from rhombus_dataset.storage import BUILD_FOLDER
-from rhombus_dataset.writer import commit_shard
 
 SYNC_INTERVAL_S: Final = 0.8
 """Together with the sync itself, what was received is on the disk within about a second."""
@@ -43,13 +44,15 @@ OnShard = Callable[[Shard, "collections.Counter[Status]"], None]
 
 
 class LocalEngine:
-    """Builds ``shards``, the uncommitted ones of ``schedule``, into the dataset folder ``out``.
+    """Builds ``shards`` of ``schedule`` into the dataset folder ``out``.
 
-    ``concurrency`` requests are in flight at most, ``per_camera`` of them for one camera. Setting
-    ``stop`` ends the build early: no further frame is asked for, and those in flight are finished if they
-    come within ten seconds. A camera that is down is probed now and then while the others go on; what it
-    owes in the end is `failed`. ``min_success_rate`` is that of the plan's limits.
-    ``on_frame`` and ``on_shard`` are called from the engine's threads and must be quick.
+    These are the ones that are not committed, or of which something is to be done again. What ``holdings`` have is
+    not asked for, nor what ``own`` keeps of shards that stand. ``concurrency`` requests are in flight at most,
+    ``per_camera`` of them for one camera. Setting ``stop`` ends the build early: no further frame is asked for, and
+    those in flight are finished if they come within ten seconds. A camera that is down is probed now and then
+    while the others go on; what it owes in the end is `failed`. ``min_success_rate`` is that of the plan's limits.
+    ``on_start`` is told for how many rows no request is needed. ``on_frame`` and ``on_shard`` are called from the
+    engine's threads and must be quick.
     """
 
     def __init__(
@@ -64,8 +67,11 @@ class LocalEngine:
         per_camera: int,
         min_success_rate: float,
         stop: threading.Event,
+        on_start: Callable[[int], None],
         on_frame: OnFrame,
         on_shard: OnShard,
+        own: OwnShards,
+        holdings: Sequence[Holdings],
     ) -> None:
         self._out = out
         self._schedule = schedule
@@ -77,7 +83,10 @@ class LocalEngine:
         self._success_rate = SuccessRate(min_success_rate)
         self._breakers = Breakers()
         self._came: dict[int, int] = {}  # by camera, a row whose frame has come
+        self._on_start = on_start
         self._on_frame = on_frame
+        self._own = own
+        self._holdings = holdings
         self._on_shard = on_shard
         self._shards = list(shards)
         by_start = sorted(range(len(self._shards)), key=lambda i: self._shards[i].start)
@@ -98,6 +107,7 @@ class LocalEngine:
         cv2.setNumThreads(1)
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
         self._pending = rows = self._pending_rows()
+        self._on_start(len(self._schedule) - len(rows))
         self._dispatch = Dispatch(rows, self._schedule.camera[rows], self._per_camera)
         flushed = threading.Event()
         flusher = threading.Thread(target=self._flush, args=(flushed,), name="flush")
@@ -123,7 +133,9 @@ class LocalEngine:
         """The rows to ask for, in build order. Shards whose journal is complete are committed."""
         parts = [np.empty(0, np.int32)]
         for place, shard in enumerate(self._shards):
-            wanted = np.ones(shard.stop - shard.start, np.bool_)
+            wanted = ~self._own.of(shard)
+            for holdings in self._holdings:
+                wanted &= ~holdings.of(shard)
             wanted[np.array(self._journals.recover(shard.stem), np.int64) - shard.start] = False
             parts.append((np.flatnonzero(wanted) + shard.start).astype(np.int32))
             self._remaining[place] = int(wanted.sum())
@@ -294,8 +306,9 @@ class LocalEngine:
                 return
             try:
                 journal = self._journals.take(shard.stem)
-                counts = commit_shard(self._out, self._schedule, shard, self._data_format, journal)
-                journal.remove()
+                counts = settle_shard(
+                    self._out, self._schedule, shard, self._data_format, journal, self._own, self._holdings
+                )
                 self._on_shard(shard, counts)
             except BaseException as error:
                 self._halt(error)

@@ -1,0 +1,74 @@
+"""Frames taken back out of a dataset: a person's right, a court's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rhombus_dataset.build import journal_of, only_builder
+from rhombus_dataset.erasures import Erasure, add_erasure
+from rhombus_dataset.errors import UsageError, nearest
+from rhombus_dataset.holdings import Erased, OwnShards
+from rhombus_dataset.local_time import moment_ms
+from rhombus_dataset.lock import Lock, LockedCamera, load_lock
+from rhombus_dataset.plan.model import LocalTime
+from rhombus_dataset.sampler import sample
+from rhombus_dataset.settle import roll_forward, settle_shard
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureOutcome:
+    """``rows``: planned frames that are erased now; ``shards``: how many committed shards were rewritten."""
+
+    dataset: Path
+    camera_name: str
+    rows: int
+    shards: int
+
+
+def run_erase(out: Path, camera: str, start: LocalTime | None, end: LocalTime | None) -> ErasureOutcome:
+    """Erase every frame of a camera (name or UUID) from ``start`` to before ``end``; None is without bound.
+
+    The pictures go from data and journals, and their rows of the manifest become `erased`. Frames of that
+    time that are not built yet are never asked for. Ends what an interrupted erasure has left.
+
+    Raises DatasetError, UsageError for a camera that is not in the dataset, and StorageError.
+    """
+    lock = load_lock(out)
+    schedule = sample(lock)
+    mine = _camera(lock, camera)
+    start_ms = -(2**62) if start is None else moment_ms(start, mine.timezone)
+    end_ms = 2**62 if end is None else moment_ms(end, mine.timezone)
+    if start_ms >= end_ms:
+        raise UsageError("the time to erase is empty: --to must be later than --from")
+    with only_builder(out):
+        roll_forward(out)
+        add_erasure(out, Erasure(mine.uuid, start_ms, end_ms))
+        erased, own = Erased(out, schedule), OwnShards(out)
+        rows = shards = 0
+        for shard in schedule.shards:
+            gone = erased.of(shard)
+            if not gone.any():
+                continue
+            rows += int(gone.sum())
+            journal = journal_of(out, schedule, shard)
+            first = shard.start
+            journal.recover()
+            journal.keep_only(lambda row, gone=gone, first=first: not gone[row - first])  # type: ignore[misc]
+            if own.stands(shard):
+                before = own.outcomes(shard)
+                settle_shard(out, schedule, shard, lock.data_format, journal, own, [erased])
+                shards += own.outcomes(shard) != before
+    return ErasureOutcome(out, mine.name, rows, shards)
+
+
+def _camera(lock: Lock, wanted: str) -> LockedCamera:
+    for camera in lock.cameras:
+        if wanted in (camera.name, camera.uuid, camera.uuid[:22]):
+            return camera
+    names = [camera.name for camera in lock.cameras]
+    meant = nearest(wanted, names)
+    raise UsageError(
+        f"{wanted!r} is no camera of this dataset ({', '.join(names[:10])})"
+        + (f"; did you mean {meant}?" if meant else "")
+    )

@@ -1,0 +1,86 @@
+"""From what is known of a shard's frames to its committed files, the first time or anew.
+
+A shard that stands already is written beside it first. Then comes a mark that both of its files are whole,
+and only then they take the old ones' places; a run that ends in between is rolled forward by the next.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rhombus_dataset import schema
+from rhombus_dataset.frame import Frame, Status
+from rhombus_dataset.holdings import Holdings, OwnShards
+from rhombus_dataset.journal import Journal
+from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.storage import READY_FILE, REWRITE_FOLDER, move, pending_rewrites, remove, write_file
+from rhombus_dataset.writer import commit_shard
+
+
+def settle_shard(
+    out: Path,
+    schedule: Schedule,
+    shard: Shard,
+    data_format: Literal["parquet", "jpeg"],
+    journal: Journal,
+    own: OwnShards,
+    others: Sequence[Holdings] = (),
+) -> collections.Counter[Status]:
+    """Commit ``shard`` from its journal, from what ``others`` hold, and from what stands; count the outcomes.
+
+    The journal is removed. Raises StorageError, and DatasetError where a frame to be taken over is damaged.
+    """
+    known = {record.row: record.frame for record in journal.outcomes()}
+    stands = own.stands(shard)
+    if stands:
+        before = own.outcomes(shard)
+        for row, frame in list(known.items()):
+            # That there is no such frame was said by the source; that it could not be had now says less.
+            if before[row - shard.start][0] == Status.MISSING and frame.status in (Status.FAILED, Status.CORRUPT):
+                del known[row]
+    for holdings in others:
+        has = holdings.of(shard)
+        _fill(holdings, journal, shard, known, [r for r in _rows(shard) if r not in known and has[r - shard.start]])
+    if stands:
+        if all(before[row - shard.start] == (f.status, f.reason, f.sha256) for row, f in known.items()):
+            journal.remove()
+            return collections.Counter(Status(status) for status, _, _ in before)
+        _fill(own, journal, shard, known, [row for row in _rows(shard) if row not in known])
+    if not stands:
+        counts = commit_shard(out, schedule, shard, data_format, journal)
+    else:
+        stage = out / REWRITE_FOLDER / shard.stem
+        remove(stage)
+        counts = commit_shard(stage, schedule, shard, data_format, journal)
+        write_file(stage / READY_FILE, b"")
+        _take_place(out, stage)
+    journal.remove()
+    return counts
+
+
+def _rows(shard: Shard) -> range:
+    return range(shard.start, shard.stop)
+
+
+def _fill(holdings: Holdings, journal: Journal, shard: Shard, known: dict[int, Frame], rows: list[int]) -> None:
+    if rows:
+        holdings.fill(journal, shard, rows)
+        wanted = set(rows)
+        known.update((record.row, record.frame) for record in journal.outcomes() if record.row in wanted)
+
+
+def roll_forward(out: Path) -> None:
+    """Finish what a killed run was putting in place; drop what it had not finished writing."""
+    for stage in pending_rewrites(out):
+        _take_place(out, stage)
+    remove(out / REWRITE_FOLDER)
+
+
+def _take_place(out: Path, stage: Path) -> None:
+    for folder in (schema.DATA_FOLDER, schema.MANIFEST_FOLDER):
+        for path in sorted((stage / folder).glob("*")):
+            move(path, out / folder / path.name)
+    remove(stage)
