@@ -34,6 +34,13 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """A longer answer is not read to its end."""
 
 
+class _Secret(str):
+    """Shows itself to nobody who prints the variables around it, as some tracebacks do."""
+
+    def __repr__(self) -> str:
+        return "[key]"
+
+
 class RhombusSource:
     """Asks for one frame at a time; safe to use from many threads.
 
@@ -58,11 +65,11 @@ class RhombusSource:
             raise UsageError(
                 "the API key is empty or holds spaces, line breaks or characters outside ASCII: copy it again"
             )
-        self._api_key = api_key
+        self._api_key = _Secret(api_key)
         self.url = url.rstrip("/")
         address = self.url + wire.EXACT_FRAME_PATH
         self._headers = {
-            "x-auth-apikey": api_key,
+            "x-auth-apikey": self._api_key,
             "x-auth-scheme": scheme,
             "Content-Type": "application/json",
             "Accept": "application/json",
