@@ -5,6 +5,7 @@ The server answers by this contract and the HTTP source reads by it; they share 
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import re
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ TRANSIENT_STATUSES: Final = CAMERA_DOWN_STATUSES | {"FRAME_RETRIEVAL_FAILED"}
 # An error without a status may be how "no footage" looks, so it is not asked for all tries.
 TRIES_WITHOUT_STATUS: Final = 3
 REASON_LENGTH: Final = 200
+MAX_RETRY_AFTER_S: Final = 86_400.0
+"""A server that asks for more than a day is taken to be mistaken."""
 
 
 def canonical_uuid(uuid: str) -> str:
@@ -176,7 +179,7 @@ def _parse_success(body: bytes) -> Reply:
     data = answer.get("frameData")
     note = _text(answer, "errorMsg") or _text(answer, "responseMessage")
     if status is not None and status != AVAILABLE:
-        reason = str(status)[:REASON_LENGTH]
+        reason = _printable(str(status)) or "a status without a name"
         if reason in PERMANENT_STATUSES:
             return NoFrame(reason)
         return Transient(reason, camera_down=reason in CAMERA_DOWN_STATUSES)
@@ -204,7 +207,13 @@ def _parse_success(body: bytes) -> Reply:
 
 def _text(answer: dict[str, Any], key: str) -> str | None:
     value = answer.get(key)
-    return " ".join(value.split())[:REASON_LENGTH] or None if isinstance(value, str) else None
+    return _printable(value) or None if isinstance(value, str) else None
+
+
+def _printable(text: str) -> str:
+    """One short line: what a server says reaches terminals, logs and manifests."""
+    clean = "".join(c if c.isprintable() else " " for c in text[: 4 * REASON_LENGTH])
+    return " ".join(clean.split())[:REASON_LENGTH]
 
 
 def _http_reason(http_status: int, body: bytes) -> str:
@@ -219,16 +228,15 @@ def _http_reason(http_status: int, body: bytes) -> str:
 
 
 def _excerpt(body: bytes) -> str:
-    return " ".join(body[:80].decode("utf-8", "replace").split())
+    return _printable(body[:80].decode("utf-8", "replace"))
 
 
 def _retry_after_s(value: str | None, now_s: float) -> float:
-    if value is None:
-        return 1.0
-    if value.strip().isdigit():
-        return max(1.0, float(value))
-    try:
-        then = email.utils.parsedate_to_datetime(value).timestamp()
-    except ValueError:
-        return 1.0
-    return max(1.0, then - now_s)
+    seconds = 1.0
+    text = (value or "").strip()
+    if text.isascii() and text.isdecimal():
+        seconds = float(text[:12])
+    elif text:
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - now_s
+    return min(max(1.0, seconds), MAX_RETRY_AFTER_S)

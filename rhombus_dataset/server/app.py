@@ -34,7 +34,13 @@ class ExactFrameRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    cameraUuid: Annotated[str, Field(description="RUUID, optionally with a video facet such as .v0")]  # noqa: N815
+    cameraUuid: Annotated[  # noqa: N815
+        str,
+        Field(
+            description="RUUID, optionally with a video facet such as .v0",
+            json_schema_extra={"pattern": r"^[A-Za-z0-9_-]{22}(\.v([0-9]|[1-4][0-9]|5[01]))?$"},
+        ),
+    ]
     timestampMs: Annotated[Int64, Field(description="UTC epoch milliseconds")]  # noqa: N815
     downscaleFactor: Annotated[int, Field(strict=True, ge=1, le=2**31)] | None = None  # noqa: N815
     permyriadCropX: PermyriadField | None = None  # noqa: N815
@@ -101,7 +107,6 @@ def create_app(site: Site) -> FastAPI:
             400: {"model": ErrorResponse},
             401: {"model": Unauthenticated},
             429: {"description": "Too many requests", "content": {"text/plain": {}}},
-            500: {"model": ErrorResponse},
             "default": {"model": ErrorResponse},
         },
     )
@@ -197,7 +202,10 @@ def _answer(reply: wire.Reply) -> Response:
 
 
 def _invalid(error: RequestValidationError) -> Response:
-    """As the cloud does: 500 for a missing parameter, 400 for a bad or null one, msg for no JSON."""
+    """400 in the API's form, or ``msg`` for what is no JSON.
+
+    For a missing parameter the cloud itself says 500; that it is the client's mistake is told here.
+    """
     details: list[dict[str, Any]] = list(error.errors())
     first = details[0]
     if first["type"] == "json_invalid":
@@ -205,7 +213,7 @@ def _invalid(error: RequestValidationError) -> Response:
     field = next((str(step) for step in first["loc"][1:]), "the body")
     if any(d["type"] == "missing" for d in details) and len(first["loc"]) > 1:
         missing = ", ".join(str(d["loc"][-1]) for d in details if d["type"] == "missing")
-        return _error(500, f"missing parameter: {missing}")
+        return _error(400, f"missing parameter: {missing}")
     return _error(400, f"{field}: {first['msg']}")
 
 
