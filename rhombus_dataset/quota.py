@@ -15,6 +15,8 @@ from typing import Final
 
 DECREASE: Final = 0.9
 """What is left of the rate after a 429."""
+TRUSTED_DROP: Final = 0.8
+"""One 429 is trusted to lower what is known by no more: others may have emptied the bucket while we paused."""
 BACK_AFTER_S: Final = 10.0
 """So long after a 429 the rate is what it was."""
 MIN_RATE_PER_S: Final = 0.02
@@ -93,8 +95,7 @@ class Quota:
             measured_per_s = rate_per_s
             if self._known_per_s is not None and now_s > self._learnt_s:
                 measured_per_s = self._passed_since / (now_s - self._learnt_s)
-            # A bucket that holds little loses what a pause would have saved up: never trust less than half.
-            self._known_per_s = max(min(measured_per_s, rate_per_s), rate_per_s / 2)
+            self._known_per_s = max(min(measured_per_s, rate_per_s), TRUSTED_DROP * rate_per_s)
             self._learnt_s = now_s
             self._passed_since = 0
 

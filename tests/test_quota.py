@@ -151,6 +151,6 @@ def test_a_limit_that_is_lifted_is_noticed() -> None:
     for _ in range(8):
         quota.throttled(quota.acquire(), 5.0)
         clock.now_s += 5
-    assert quota.rate_per_s < 1
+    assert quota.rate_per_s < 20
     clock.now_s += 900
     assert quota.rate_per_s == 100

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -159,6 +162,51 @@ def test_a_minute_under_a_quota_uses_nearly_all_of_it(site: Site, tmp_path: Path
     assert outcome.planned >= 0.97 * (200 + 20 * 60 * minutes)
     assert refused < 0.01 * outcome.requests
     assert outcome.requests == outcome.planned + refused
+
+
+def test_two_builds_on_one_key_share_the_quota_and_back_off(site: Site, tmp_path: Path) -> None:
+    quota = SiteQuota(requests_per_second=40, burst=40)
+    refused: list[int] = []
+
+    def build(name: str) -> None:
+        (tmp_path / name).mkdir()
+        plan = plan_of(tmp_path / name, url, 240, requests_per_second=40, burst=10)
+        outcome = rhombus_dataset.build(plan, tmp_path / name / "out")
+        assert outcome.counts == {Status.OK: 240}
+        refused.append(outcome.requests - 240)
+
+    with running_server(dataclasses.replace(site, quota=quota)) as url:
+        began_s = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(build, ["one", "two"]))
+        seconds = time.monotonic() - began_s
+    print(f"two builds of 240 frames in {seconds:.1f} s, {refused} refused")
+    assert sum(refused) <= 0.05 * 480
+    # Together they are held to what is allowed, and neither starves.
+    assert 1.02 * (40 + 40 * seconds) >= 480
+    assert 0.4 * (40 + 40 * seconds) <= 480
+
+
+def test_many_clients_at_once_do_not_fill_the_servers_memory(site: Site, tmp_path: Path) -> None:
+    """In a process of its own, so that its memory is told from the clients'."""
+    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(site.path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            peaks = []
+            for clients in (16, 256):
+                frames = 4 * clients
+                (tmp_path / str(clients)).mkdir()
+                plan = plan_of(tmp_path / str(clients), url, frames, concurrency=clients, per_camera=clients)
+                outcome = rhombus_dataset.build(plan, tmp_path / str(clients) / "out")
+                assert outcome.counts == {Status.OK: frames}
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peaks.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+        finally:
+            process.terminate()
+    print(f"peak memory of the server: {peaks[0]:.0f} MB with 16 clients, {peaks[1]:.0f} MB with 256")
+    assert peaks[1] < peaks[0] + 100
 
 
 def test_which_request_meets_a_fault_is_decided_by_request_and_attempt() -> None:
