@@ -32,7 +32,7 @@ from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule
 from rhombus_dataset.schema import CARD_FILE
 from rhombus_dataset.sources import FrameSource
-from rhombus_dataset.storage import free_bytes, write_file
+from rhombus_dataset.storage import free_bytes, make_folders, write_file
 from rhombus_dataset.summary import PlanSummary, summarize
 from rhombus_dataset.verify import VerifyReport
 from rhombus_dataset.verify import verify as verify_dataset
@@ -51,6 +51,7 @@ def init(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.exists():
         raise UsageError(f"{target}: exists already, and is left as it is: choose another name")
+    make_folders(target.parent)
     write_file(target, starter_plan().encode())
     return target
 
@@ -117,6 +118,7 @@ def preview(
                 )
             )
     target = Path(image)
+    make_folders(target.parent)
     write_file(target, contact_sheet(tiles))
     return target
 
@@ -161,6 +163,7 @@ def build(
             stop=stop or threading.Event(),
             on_start=shown.on_start,
             on_frame=shown.on_frame,
+            on_note=shown.on_note,
             retry=again,
             reuse=None if reuse is None else Path(reuse),
         )

@@ -84,6 +84,7 @@ def run_build(
     stop: threading.Event,
     on_start: Callable[[Schedule, int], None],
     on_frame: Callable[[Status], None],
+    on_note: Callable[[str], None] = lambda _: None,
     retry: frozenset[Status] = frozenset(),
     reuse: Path | None = None,
 ) -> BuildOutcome:
@@ -126,6 +127,10 @@ def run_build(
                 reason=reason,
             )
 
+        def on_torn(shard: Shard, cut_bytes: int) -> None:
+            log.write("torn", name=shard.stem, cut_bytes=cut_bytes)
+            on_note(f"{shard.stem}: the journal's last {cut_bytes:,} bytes were cut short and are asked for again")
+
         def on_shard(shard: Shard, of_shard: collections.Counter[Status]) -> None:
             standing.add(shard.stem)
             settled.add(shard.stem)
@@ -146,6 +151,7 @@ def run_build(
             min_success_rate=limits.min_success_rate,
             stop=stop,
             on_start=lambda known: on_start(schedule, known),
+            on_torn=on_torn,
             on_frame=on_frame,
             on_shard=on_shard,
             own=own,

@@ -62,9 +62,10 @@ class Journal:
         self._descriptor: int | None = None
         self._size = 0
         self._dirty = False
+        self.cut_bytes = 0
 
     def recover(self) -> list[int]:
-        """The rows that an earlier run has received. A torn tail is cut off the file.
+        """The rows that an earlier run has received. A torn tail is cut off the file; ``cut_bytes`` tells it.
 
         Every picture is checked against its sha256. A journal of another schedule, or one whose
         header is damaged, is removed: it holds nothing of this build.
@@ -82,6 +83,7 @@ class Journal:
                     rows.append(record.row)
                     end = record.stop
         with translated(self.path):
+            self.cut_bytes = self.path.stat().st_size - end
             if end:
                 os.truncate(self.path, end)
             else:
@@ -160,7 +162,7 @@ class Journal:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(exist_ok=True)  # not its parents: see storage
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             self._size = os.fstat(self._descriptor).st_size
             if self._size < _HEADER_BYTES:
@@ -191,9 +193,10 @@ class Journals:
         self._lock = threading.Lock()
         self._open: collections.OrderedDict[str, Journal] = collections.OrderedDict()
 
-    def recover(self, shard: str) -> list[int]:
-        """The rows of ``shard`` that an earlier run has received (see :meth:`Journal.recover`)."""
-        return self._journal(shard).recover()
+    def recover(self, shard: str) -> tuple[list[int], int]:
+        """The rows that an earlier run has received, and how many bytes of a torn tail were cut off."""
+        journal = self._journal(shard)
+        return journal.recover(), journal.cut_bytes
 
     def append(self, shard: str, row: int, frame: Frame) -> None:
         with self._lock:

@@ -50,6 +50,11 @@ class Progress:
             self._stream.write(f"{self._total} frames planned, {committed} of them built already\n")
             self._stream.flush()
 
+    def on_note(self, text: str) -> None:
+        """Something that its reader should know, on a line of its own."""
+        if self._stream is not None:
+            tqdm.write(text, file=self._stream)
+
     def on_frame(self, status: Status) -> None:
         with self._lock:
             self._done += 1

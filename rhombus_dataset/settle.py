@@ -16,7 +16,15 @@ from rhombus_dataset.frame import Frame, Status
 from rhombus_dataset.holdings import Holdings, OwnShards
 from rhombus_dataset.journal import Journal
 from rhombus_dataset.schedule import Schedule, Shard
-from rhombus_dataset.storage import READY_FILE, REWRITE_FOLDER, move, pending_rewrites, remove, write_file
+from rhombus_dataset.storage import (
+    READY_FILE,
+    REWRITE_FOLDER,
+    make_folders,
+    move,
+    pending_rewrites,
+    remove,
+    write_file,
+)
 from rhombus_dataset.writer import commit_shard
 
 
@@ -54,6 +62,7 @@ def settle_shard(
     else:
         stage = out / REWRITE_FOLDER / shard.stem
         remove(stage)
+        make_folders(stage)
         counts = commit_shard(stage, schedule, shard, data_format, journal)
         write_file(stage / READY_FILE, b"")
         _take_place(out, stage)

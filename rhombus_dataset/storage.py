@@ -61,7 +61,7 @@ def staged_file(path: Path) -> Iterator[Path]:
     """
     staged = path.with_name(f".{path.name}.tmp")
     with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             yield staged
             sync(staged)
@@ -70,6 +70,11 @@ def staged_file(path: Path) -> Iterator[Path]:
             staged.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def _make_folder(path: Path) -> None:
+    # Not its parents: where a disk was unmounted, the dataset would be begun anew in the empty mount point.
+    path.mkdir(exist_ok=True)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -84,7 +89,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
     staged = path.with_name(f".{path.name}.tmp")
     with translated(path):
         shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+        _make_folder(path.parent)
+        staged.mkdir()
         try:
             yield staged
             for file in staged.iterdir():
@@ -99,10 +105,16 @@ def staged_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
+def make_folders(path: Path) -> None:
+    """Make a folder with all that it stands in."""
+    with translated(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def move(path: Path, target: Path) -> None:
     """Put a whole file or folder in the place of another. Cut short, it can be called again."""
     with translated(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(path, target)

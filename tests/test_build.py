@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,107 @@ def test_ctrl_c_commits_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
         assert asked < 60
         assert rhombus_dataset.build(plan, tmp_path / "out").requests == 60 - asked
     assert verify(tmp_path / "out").problems == ()
+
+
+def test_sigterm_exits_143_and_a_second_ctrl_c_leaves_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    signals = [signal.SIGTERM]
+    stalling = threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        if asked.number == 20:
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.2)
+        if stalling.is_set() and asked.number >= 20:
+            time.sleep(5)
+        return same_for_each_frame(asked)
+
+    with scripted_server(script) as server:
+        plan = write_plan(tmp_path, server.url)
+        process = subprocess.Popen(command(plan, tmp_path / "one"), stderr=subprocess.PIPE, text=True)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, errors
+        assert errors.count("to go on") == 1
+        server.asked.clear()
+        signals[:] = [signal.SIGINT, signal.SIGINT]
+        stalling.set()
+        process = subprocess.Popen(command(plan, tmp_path / "two"), stderr=subprocess.PIPE, text=True)
+        began_s = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert time.monotonic() - began_s < 5
+        stalling.clear()
+        signals.clear()
+        received = min(len(server.asked), 20)
+        assert rhombus_dataset.build(plan, tmp_path / "two").requests <= 60 - received + 8
+    assert verify(tmp_path / "two").problems == ()
+
+
+def test_a_torn_journal_is_told(tmp_path: Path) -> None:
+    with scripted_server(lambda a: same_for_each_frame(a) if a.number < 10 else Answer(401)) as server:
+        plan = write_plan(tmp_path, server.url)
+        with pytest.raises(AccessRefused):
+            rhombus_dataset.build(plan, tmp_path / "out")
+        journal = sorted((tmp_path / "out" / ".build" / "journal").iterdir())[0]
+        os.truncate(journal, journal.stat().st_size - 7)
+        server.script = same_for_each_frame
+        told = io.StringIO()
+        assert rhombus_dataset.build(plan, tmp_path / "out", progress=told).complete
+    assert f"{journal.stem}: the journal's last" in told.getvalue()
+    assert '"event": "torn"' in (tmp_path / "out" / ".build" / "log.jsonl").read_text()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A disk of 50 MB, mounted at two places."""
+    places = tmp_path / "disk", tmp_path / "again"
+    for place in places:
+        place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(places[0])]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let tests mount")
+    subprocess.run(["mount", "--bind", *map(str, places)], check=True)
+    yield places
+    for place in reversed(places):
+        subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
+
+
+def fails_with(message: str, plan: Path, out: Path) -> None:
+    """The command ends with one clear error."""
+    done = subprocess.run(command(plan, out), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_a_mount_that_vanishes_is_one_clear_error(tmp_path: Path, disk: tuple[Path, Path]) -> None:
+    def script(asked: Asked) -> Answer:
+        if asked.number == 30:
+            subprocess.run(["umount", "-l", str(disk[0])], check=True)
+        return same_for_each_frame(asked)
+
+    with scripted_server(script) as server:
+        plan = write_plan(tmp_path, server.url)
+        fails_with("has vanished", plan, disk[0] / "out")
+        asked = len(server.asked)
+        outcome = rhombus_dataset.build(plan, disk[1] / "out")
+    assert outcome.complete
+    assert outcome.requests <= 60 - asked + 8 + 4
+    assert verify(disk[1] / "out").problems == ()
+
+
+def test_a_file_system_that_is_read_only_is_one_clear_error(tmp_path: Path, disk: tuple[Path, Path]) -> None:
+    with scripted_server(lambda a: same_for_each_frame(a) if a.number < 30 else Answer(401)) as server:
+        plan = write_plan(tmp_path, server.url)
+        with pytest.raises(AccessRefused):
+            rhombus_dataset.build(plan, disk[0] / "out")
+        server.script = same_for_each_frame
+        subprocess.run(["mount", "-o", "remount,ro", str(disk[0])], check=True)
+        fails_with("the file system is read-only", plan, disk[0] / "out")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk[0])], check=True)
+        assert rhombus_dataset.build(plan, disk[0] / "out").requests == 30
+    assert verify(disk[0] / "out").problems == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/shm").is_dir(), reason="mounting takes root")

@@ -247,3 +247,17 @@ def test_recordings_that_overlap_or_are_not_there_are_refused(tmp_path: Path) ->
         "path (a video file) or scene",
     ):
         assert part in text
+
+
+def test_faults_can_be_asked_for_on_the_command_line() -> None:
+    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(CONFIGS / "demo-site.yaml"), "--port", "0"]
+    command += ["--fault", "http_503=1", "--fault-seed", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            body = {"cameraUuid": CAMERA, "timestampMs": T}
+            answer = requests.post(url + PATH, json=body, headers={"x-auth-apikey": "local-key"}, timeout=10)
+        finally:
+            process.terminate()
+    assert answer.status_code == 503

@@ -51,8 +51,8 @@ class LocalEngine:
     ``per_camera`` of them for one camera. Setting ``stop`` ends the build early: no further frame is asked for, and
     those in flight are finished if they come within ten seconds. A camera that is down is probed now and then
     while the others go on; what it owes in the end is `failed`. ``min_success_rate`` is that of the plan's limits.
-    ``on_start`` is told for how many rows no request is needed. ``on_frame`` and ``on_shard`` are called from the
-    engine's threads and must be quick.
+    ``on_start`` is told for how many rows no request is needed, ``on_torn`` of bytes that were cut off a journal.
+    ``on_frame`` and ``on_shard`` are called from the engine's threads and must be quick.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class LocalEngine:
         min_success_rate: float,
         stop: threading.Event,
         on_start: Callable[[int], None],
+        on_torn: Callable[[Shard, int], None],
         on_frame: OnFrame,
         on_shard: OnShard,
         own: OwnShards,
@@ -84,6 +85,7 @@ class LocalEngine:
         self._breakers = Breakers()
         self._came: dict[int, int] = {}  # by camera, a row whose frame has come
         self._on_start = on_start
+        self._on_torn = on_torn
         self._on_frame = on_frame
         self._own = own
         self._holdings = holdings
@@ -136,7 +138,10 @@ class LocalEngine:
             wanted = ~self._own.of(shard)
             for holdings in self._holdings:
                 wanted &= ~holdings.of(shard)
-            wanted[np.array(self._journals.recover(shard.stem), np.int64) - shard.start] = False
+            received, cut_bytes = self._journals.recover(shard.stem)
+            if cut_bytes:
+                self._on_torn(shard, cut_bytes)
+            wanted[np.array(received, np.int64) - shard.start] = False
             parts.append((np.flatnonzero(wanted) + shard.start).astype(np.int32))
             self._remaining[place] = int(wanted.sum())
             if self._remaining[place] == 0:
