@@ -17,7 +17,7 @@ from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.erase import ErasureOutcome, run_erase
-from rhombus_dataset.errors import MissingExtra, UsageError
+from rhombus_dataset.errors import BuildError, MissingExtra, RhombusDatasetError, UsageError
 from rhombus_dataset.fetch import Deferred, Fetcher
 from rhombus_dataset.frame import Frame, FrameRequest, Status
 from rhombus_dataset.geometry import Geometry
@@ -154,20 +154,27 @@ def build(
         checked = _with_concurrency(checked, concurrency)
     again = _statuses_to_retry(retry)
     with _opened(checked, url) as source, Progress(progress) as shown:
-        outcome = run_build(
-            checked,
-            path.read_bytes(),
-            Path(out),
-            source,
-            now_ms=_now_ms(),
-            stop=stop or threading.Event(),
-            on_start=shown.on_start,
-            on_frame=shown.on_frame,
-            on_note=shown.on_note,
-            retry=again,
-            reuse=None if reuse is None else Path(reuse),
-        )
-    if outcome.complete:
+        try:
+            outcome = run_build(
+                checked,
+                path.read_bytes(),
+                Path(out),
+                source,
+                now_ms=_now_ms(),
+                stop=stop or threading.Event(),
+                on_start=shown.on_start,
+                on_frame=shown.on_frame,
+                on_note=shown.on_note,
+                retry=again,
+                reuse=None if reuse is None else Path(reuse),
+            )
+        except BuildError:
+            # What was put in place before goes into the card; what stopped the build is told all the same.
+            with contextlib.suppress(RhombusDatasetError):
+                if (Path(out) / CARD_FILE).exists():
+                    write_card(Path(out))
+            raise
+    if outcome.stands:
         write_card(Path(out))
     return outcome
 

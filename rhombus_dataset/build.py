@@ -49,9 +49,16 @@ class BuildOutcome:
     committed_shards: int
     requests: int
     seconds: float
+    unanswered: int = 0
+    """Rows that this run was to ask for and has not, since it was stopped."""
 
     @property
     def complete(self) -> bool:
+        """Every planned row stands, whatever became of it, and nothing is left to ask for again."""
+        return self.stands and not self.unanswered
+
+    @property
+    def stands(self) -> bool:
         """Every planned row stands, whatever became of it."""
         return self.committed_shards == self.shards
 
@@ -172,6 +179,7 @@ def run_build(
             committed_shards=len(standing),
             requests=fetcher.requests,
             seconds=seconds,
+            unanswered=engine.unanswered,
         )
         if outcome.complete:
             remove(out / JOURNAL_FOLDER)

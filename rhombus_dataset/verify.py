@@ -302,7 +302,10 @@ class _Verifying:
         if not card.is_file():
             self._fault(schema.CARD_FILE, "missing: run the build again")
         elif not self._faults and card.read_bytes() != card_text(self._folder).encode():
-            self._fault(schema.CARD_FILE, "not the card of this manifest (changed by hand?)")
+            self._fault(
+                schema.CARD_FILE,
+                "not the card of this manifest (changed by hand, or by a run that was killed): build again",
+            )
 
     def _fault(self, file: str, message: str) -> None:
         self._faults.append(Fault(file, message, self._shard))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,27 @@ def test_an_interrupted_retry_keeps_what_has_come(tmp_path: Path) -> None:
         rhombus_dataset.build(plan, tmp_path / "out", retry=["failed"])
         rhombus_dataset.build(plan, tmp_path / "whole")
         assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_retry_that_is_stopped_is_not_complete(tmp_path: Path) -> None:
+    stop = threading.Event()
+    with scripted_server(some(FAILED, 2)) as server:
+        plan = plan_of(tmp_path, server, "parquet")
+        rhombus_dataset.build(plan, tmp_path / "out")
+        asked = len(server.asked)
+
+        def script(request: Asked) -> Answer:
+            if request.number == asked + 5:
+                stop.set()
+            return same_for_each_frame(request)
+
+        server.script = script
+        stopped = rhombus_dataset.build(plan, tmp_path / "out", retry=["failed"], stop=stop)
+        assert not stopped.complete
+        assert verify(tmp_path / "out").problems == ()
+        again = rhombus_dataset.build(plan, tmp_path / "out", retry=["failed"])
+        assert again.complete
+        assert again.requests == stopped.unanswered
 
 
 @pytest.mark.parametrize("wrong", [["ok"], ["erased"], "failed"])

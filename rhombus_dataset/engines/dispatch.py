@@ -62,6 +62,11 @@ class Dispatch:
         """Every row has its outcome."""
         return self._unfinished == 0
 
+    @property
+    def unfinished(self) -> int:
+        """How many rows have no outcome yet."""
+        return self._unfinished
+
     def take(self) -> Turn | None:
         """The next row to ask for; None while none may be asked for."""
         while self._line:

@@ -131,6 +131,11 @@ class LocalEngine:
         if self._error is not None:
             raise self._error
 
+    @property
+    def unanswered(self) -> int:
+        """How many rows have no outcome yet."""
+        return self._dispatch.unfinished
+
     def _pending_rows(self) -> npt.NDArray[np.int32]:
         """The rows to ask for, in build order. Shards whose journal is complete are committed."""
         parts = [np.empty(0, np.int32)]
