@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhombus_dataset.quota import Quota, Stopped
@@ -154,3 +155,38 @@ def test_a_limit_that_is_lifted_is_noticed() -> None:
     assert quota.rate_per_s < 20
     clock.now_s += 900
     assert quota.rate_per_s == 100
+
+
+@settings(max_examples=30)
+@given(st.floats(5, 60), st.floats(1, 10), st.floats(3, 12), st.floats(0, 20))
+def test_two_builds_share_what_the_cloud_allows(rate: float, over: float, saved_s: float, later_s: float) -> None:
+    """Neither starves, each is refused once in six seconds at most, and what one leaves the other takes over."""
+    cloud = Bucket(Clock(), rate, max(1.0, rate * saved_s))
+    builds = []
+    for start_s in (0.0, later_s):
+        clock = Clock()
+        clock.now_s += start_s
+        builds.append((Quota(rate * over, 10, Waiting(clock), clock), clock))
+    allowed = cloud.burst + rate * 300
+    passed = [0, 0]
+    # Requests take a while, each another, so that none comes always just before the other's.
+    rng = random.Random(7)
+    coming = [(quota.acquire(), i) for i, (quota, _) in enumerate(builds)]
+    while min(coming)[0] < 400:
+        coming.sort()
+        sent_s, i = coming.pop(0)
+        quota, clock = builds[i]
+        cloud.clock.now_s = max(cloud.clock.now_s, sent_s + rng.uniform(0.0, 1 / rate))
+        if cloud.take():
+            passed[i] += 1
+        else:
+            clock.now_s = max(clock.now_s, cloud.clock.now_s)
+            quota.throttled(sent_s, 1.0)
+        coming.append((quota.acquire(), i))
+    assert sum(passed) >= 0.9 * allowed
+    assert cloud.refused <= max(0.02 * sum(passed), 2 * 300 / 6)
+    assert min(passed) >= 0.2 * sum(passed)
+    _, left = min(coming)
+    quota, clock = builds[left]
+    clock.now_s += 60
+    assert quota.rate_per_s >= 0.9 * min(rate, rate * over)

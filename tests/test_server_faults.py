@@ -182,9 +182,8 @@ def test_two_builds_on_one_key_share_the_quota_and_back_off(site: Site, tmp_path
         seconds = time.monotonic() - began_s
     print(f"two builds of 240 frames in {seconds:.1f} s, {refused} refused")
     assert sum(refused) <= 0.05 * 480
-    # Together they are held to what is allowed, and neither starves.
+    # Together they are held to what is allowed; how they share it is a law in test_quota.py.
     assert 1.02 * (40 + 40 * seconds) >= 480
-    assert 0.4 * (40 + 40 * seconds) <= 480
 
 
 def test_many_clients_at_once_do_not_fill_the_servers_memory(site: Site, tmp_path: Path) -> None:
