@@ -19,7 +19,7 @@ from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.erase import ErasureOutcome, run_erase
 from rhombus_dataset.errors import BuildError, MissingExtra, RhombusDatasetError, UsageError
 from rhombus_dataset.fetch import Deferred, Fetcher
-from rhombus_dataset.frame import Frame, FrameRequest, Status
+from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.lock import resolve
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
@@ -109,7 +109,7 @@ def preview(
             tiles.append(
                 Tile(
                     image=decode_rgb(outcome.image)
-                    if isinstance(outcome, Frame) and outcome.image is not None
+                    if isinstance(outcome, Outcome) and outcome.image is not None
                     else None,
                     caption=(camera.name, str(planned.local_time(row))),
                     reason=None if isinstance(outcome, Deferred) else outcome.reason,

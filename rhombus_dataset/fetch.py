@@ -12,7 +12,7 @@ from typing import Final
 
 from rhombus_dataset import decode, wire
 from rhombus_dataset.errors import AccessRefused, HostUnreachable
-from rhombus_dataset.frame import Frame, FrameRequest, Status
+from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Polygon
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.sources import FrameSource
@@ -81,7 +81,7 @@ class Fetcher:
         masks: Sequence[Polygon] = (),
         tries: int = 0,
         on_try: OnTry = lambda *_: True,
-    ) -> Frame | Refused | Deferred:
+    ) -> Outcome | Refused | Deferred:
         """The outcome of one planned frame, for which ``tries`` have been made before.
 
         Raises AccessRefused for a 401, HostUnreachable when nothing answers, and quota.Stopped when the
@@ -137,23 +137,23 @@ class Fetcher:
         # The counter is read as it prints itself: next() is atomic, and += is not.
         return int(repr(self._requests)[6:-1])
 
-    def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Frame, int]:
+    def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Outcome, int]:
         """The outcome if no more is tried, and how many tries this kind of outcome is worth."""
         match reply:
             case wire.Picture(image=image, mime_type=mime_type, warning=warning):
                 if mime_type not in decode.MIME_TYPES:
                     reason = f"not a JPEG but {mime_type[:80]}"
-                    return Frame(Status.CORRUPT, reason=reason), TRIES_FOR_DAMAGE
+                    return Outcome(Status.CORRUPT, reason=reason), TRIES_FOR_DAMAGE
                 try:
                     return stored_frame(image, masks, request, warning), 1
                 except decode.DamagedPicture as error:
-                    return Frame(Status.CORRUPT, reason=str(error)[:200]), TRIES_FOR_DAMAGE
+                    return Outcome(Status.CORRUPT, reason=str(error)[:200]), TRIES_FOR_DAMAGE
             case wire.NoFrame(reason=reason):
-                return Frame(Status.MISSING, reason=reason), 1
+                return Outcome(Status.MISSING, reason=reason), 1
             case wire.Transient(reason=reason, max_tries=max_tries):
-                return Frame(Status.FAILED, reason=reason), max_tries or self._tries
+                return Outcome(Status.FAILED, reason=reason), max_tries or self._tries
             case wire.Rejected(reason=reason):
-                return Frame(Status.FAILED, reason=reason), 1
+                return Outcome(Status.FAILED, reason=reason), 1
             case _:
                 raise TypeError(f"unexpected reply {type(reply).__name__}")
 
@@ -174,13 +174,13 @@ def _ceiling_s(times: int) -> float:
     return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(times - 1, 10))
 
 
-def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Frame:
+def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Outcome:
     """The ``ok`` outcome for a picture that came: masked, measured and hashed.
 
     Raises decode.DamagedPicture.
     """
     stored = decode.paint_masks(image, masks, request.geometry) if masks else image
-    return Frame(
+    return Outcome(
         status=Status.OK,
         warning=warning,
         image=stored,

@@ -66,7 +66,7 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Outcome:
     """The outcome of one planned frame.
 
     ``image`` (the encoded bytes that are stored), ``mime_type``, ``sha256`` (hex, of ``image``) and

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rhombus_dataset import manifest, schema
 from rhombus_dataset.erasures import erased_rows, read_erasures
 from rhombus_dataset.errors import DatasetError
-from rhombus_dataset.frame import Frame, Measures, Status
+from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.journal import Journal
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.schedule import Schedule, Shard
@@ -139,10 +139,10 @@ class Erased:
 
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
         for row in rows:
-            journal.append(row, Frame(Status.ERASED, reason=ERASED_REASON))
+            journal.append(row, Outcome(Status.ERASED, reason=ERASED_REASON))
 
 
-def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Frame]]:
+def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]]:
     """The frames of manifest rows, by their place in ``table``; those that are damaged are left out.
 
     Rows of one data file must stand together. One row group of pictures is in memory at a time.
@@ -151,16 +151,16 @@ def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Frame]]:
     for i, row in enumerate(rows):
         if row["status"] != Status.OK:
             warning = _api_warning(row)
-            yield i, Frame(Status(row["status"]), reason=row["reason"], warning=warning)
+            yield i, Outcome(Status(row["status"]), reason=row["reason"], warning=warning)
     for i, image in _pictures(folder, rows):
         row = rows[i]
         if hashlib.sha256(image).hexdigest() == row["sha256"]:
             yield i, frame_of(row, image)
 
 
-def frame_of(row: dict[str, Any], image: bytes) -> Frame:
+def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
     """An ``ok`` row with its picture, as it was when it came."""
-    return Frame(
+    return Outcome(
         Status.OK,
         warning=_api_warning(row),
         image=image,
@@ -226,7 +226,7 @@ def _by_slice(
         yield int(number), there[numbers == number]
 
 
-def _append(journal: Journal, rows: Sequence[int], frames: Iterable[tuple[int, Frame]], source: Path) -> None:
+def _append(journal: Journal, rows: Sequence[int], frames: Iterable[tuple[int, Outcome]], source: Path) -> None:
     left = set(range(len(rows)))
     for i, frame in frames:
         journal.append(rows[i], frame)

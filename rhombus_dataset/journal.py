@@ -30,7 +30,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from rhombus_dataset.frame import Frame, Measures, Status
+from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.storage import staged_file, storage_error, translated
 
 _MAGIC: Final = b"RDJ1"
@@ -48,7 +48,7 @@ class Record:
     """One journalled frame: ``frame`` without its picture, which is ``[start, stop)`` of the file."""
 
     row: int
-    frame: Frame
+    frame: Outcome
     start: int
     stop: int
 
@@ -90,7 +90,7 @@ class Journal:
                 self.path.unlink()
         return rows
 
-    def append(self, row: int, frame: Frame) -> None:
+    def append(self, row: int, frame: Outcome) -> None:
         """Record the outcome of ``row``. Raises StorageError; the file then ends as it did before."""
         outcome = _outcome_to_json(frame)
         image = frame.image or b""
@@ -198,7 +198,7 @@ class Journals:
         journal = self._journal(shard)
         return journal.recover(), journal.cut_bytes
 
-    def append(self, shard: str, row: int, frame: Frame) -> None:
+    def append(self, shard: str, row: int, frame: Outcome) -> None:
         with self._lock:
             journal = self._open.get(shard)
             if journal is None:
@@ -289,13 +289,13 @@ class Reading:
             done += count
 
 
-def _matches(frame: Frame, picture: bytes) -> bool:
+def _matches(frame: Outcome, picture: bytes) -> bool:
     if frame.status is not Status.OK:
         return not picture
     return hashlib.sha256(picture).hexdigest() == frame.sha256
 
 
-def _outcome_to_json(frame: Frame) -> bytes:
+def _outcome_to_json(frame: Outcome) -> bytes:
     m = frame.measures
     return orjson.dumps(
         (
@@ -309,10 +309,10 @@ def _outcome_to_json(frame: Frame) -> bytes:
     )
 
 
-def _outcome_from_json(text: bytes) -> Frame:
+def _outcome_from_json(text: bytes) -> Outcome:
     status, reason, warning, mime_type, sha256, measures = orjson.loads(text)
     values: list[Any] | None = measures
-    return Frame(
+    return Outcome(
         status=Status(status),
         reason=reason,
         warning=warning,

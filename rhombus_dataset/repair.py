@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rhombus_dataset import decode, manifest, schema
 from rhombus_dataset.build import journal_of, only_builder
 from rhombus_dataset.errors import DatasetError
-from rhombus_dataset.frame import Frame, Measures, Status
+from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.holdings import Erased, frame_of, stored_frames
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.sampler import sample
@@ -61,7 +61,7 @@ def _take_apart(out: Path, schedule: Schedule, shard: Shard) -> int:
     return len(known)
 
 
-def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Frame]]:
+def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
     path = out / schema.manifest_file(shard.stem)
     try:
         header = manifest.read_header(path)
@@ -77,10 +77,10 @@ def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Frame]]:
                 yield ids[i], frame
         elif (measured := _measured(frame.image or b"")) is not None:
             warning = frame.warning if trusted else None
-            yield ids[i], Frame(Status.OK, None, warning, frame.image, "image/jpeg", frame.sha256, measured)
+            yield ids[i], Outcome(Status.OK, None, warning, frame.image, "image/jpeg", frame.sha256, measured)
 
 
-def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Frame]]:
+def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
     """Without a manifest slice: the pictures, which carry their own columns."""
     path = out / schema.data_file(shard.stem)
     if not path.is_file():
@@ -90,7 +90,7 @@ def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Frame]]:
             measured = _measured(image)
             if measured is not None:
                 sha256 = hashlib.sha256(image).hexdigest()
-                yield picture.stem, Frame(Status.OK, None, None, image, "image/jpeg", sha256, measured)
+                yield picture.stem, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
         return
     try:
         with pq.ParquetFile(path) as file:

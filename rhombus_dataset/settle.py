@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rhombus_dataset import schema
-from rhombus_dataset.frame import Frame, Status
+from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.holdings import Holdings, OwnShards
 from rhombus_dataset.journal import Journal
 from rhombus_dataset.schedule import Schedule, Shard
@@ -74,7 +74,7 @@ def _rows(shard: Shard) -> range:
     return range(shard.start, shard.stop)
 
 
-def _fill(holdings: Holdings, journal: Journal, shard: Shard, known: dict[int, Frame], rows: list[int]) -> None:
+def _fill(holdings: Holdings, journal: Journal, shard: Shard, known: dict[int, Outcome], rows: list[int]) -> None:
     if rows:
         holdings.fill(journal, shard, rows)
         wanted = set(rows)

@@ -15,7 +15,7 @@ import pytest
 from rhombus_dataset import fetch as fetch_module
 from rhombus_dataset.errors import AccessRefused, HostUnreachable, UsageError
 from rhombus_dataset.fetch import Fetcher, Refused
-from rhombus_dataset.frame import Frame, FrameRequest, Status
+from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.sources.rhombus import RhombusSource
@@ -42,10 +42,10 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module, "BACKOFF_BASE_S", 0.01)
 
 
-def outcome_of(script: Callable[[Asked], Answer], tries: int = 4) -> tuple[Frame, int]:
+def outcome_of(script: Callable[[Asked], Answer], tries: int = 4) -> tuple[Outcome, int]:
     with fetching(script, tries) as (fetcher, server, _):
         outcome = fetcher.fetch(REQUEST)
-        assert isinstance(outcome, Frame)
+        assert isinstance(outcome, Outcome)
         assert fetcher.requests == len(server.asked)
         return outcome, len(server.asked)
 
@@ -55,7 +55,7 @@ def test_a_picture_is_kept_as_it_came() -> None:
     image = jpeg(1)
     with fetching(lambda _: frame_answer(image, warningMsg="late")) as (fetcher, server, _):
         frame = fetcher.fetch(REQUEST)
-    assert isinstance(frame, Frame)
+    assert isinstance(frame, Outcome)
     assert (frame.status, frame.image, frame.warning) == (Status.OK, image, "late")
     assert frame.measures is not None
     assert (frame.measures.width_px, frame.measures.height_px) == (320, 180)
@@ -145,7 +145,7 @@ def test_a_stalled_answer_ends_at_the_time_out() -> None:
 
     with fetching(script, timeout_s=0.3) as (fetcher, _, retries):
         outcome = fetcher.fetch(REQUEST)
-    assert isinstance(outcome, Frame)
+    assert isinstance(outcome, Outcome)
     assert outcome.status is Status.OK
     assert retries == ["no answer within the time-out"]
 
@@ -159,7 +159,7 @@ def test_an_answer_that_trickles_ends_at_the_time_out_too() -> None:
     with fetching(script, timeout_s=0.6) as (fetcher, _, retries):
         outcome = fetcher.fetch(REQUEST)
         assert time.monotonic() - start_s < 5
-    assert isinstance(outcome, Frame)
+    assert isinstance(outcome, Outcome)
     assert outcome.status is Status.OK
     assert retries == ["no whole answer within the time-out"]
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 import rhombus_dataset
 from rhombus_dataset import wire
 from rhombus_dataset.errors import DatasetError, InvalidFile
-from rhombus_dataset.frame import Frame, Status
+from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.journal import Journal
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.plan import Plan, load_plan
@@ -109,7 +109,7 @@ def test_journals(tmp_path: Path, record_property: Record) -> None:
     rng = random.Random(0)
     for row in range(6):
         image = jpeg(row, 32, 24)
-        frame = Frame(Status.FAILED, reason="why") if row == 3 else received(image)
+        frame = Outcome(Status.FAILED, reason="why") if row == 3 else received(image)
         journal.append(row, frame)
     journal.release()
     whole = journal.path.read_bytes()
@@ -123,19 +123,19 @@ def test_journals(tmp_path: Path, record_property: Record) -> None:
         assert set(rows) <= set(range(6))
         again = damaged.recover()
         assert again == rows
-        damaged.append(9, Frame(Status.MISSING, reason="new"))
+        damaged.append(9, Outcome(Status.MISSING, reason="new"))
         damaged.release()
         assert Journal(path, "digest", "shard").recover() == [*rows, 9]
     record_property("fuzzed", f"{count} journals")
 
 
-def received(image: bytes) -> Frame:
+def received(image: bytes) -> Outcome:
     import hashlib
 
     from rhombus_dataset.decode import measure
 
     sha256 = hashlib.sha256(image).hexdigest()
-    return Frame(Status.OK, image=image, mime_type="image/jpeg", sha256=sha256, measures=measure(image))
+    return Outcome(Status.OK, image=image, mime_type="image/jpeg", sha256=sha256, measures=measure(image))
 
 
 def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:

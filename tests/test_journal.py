@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhombus_dataset.errors import StorageError
-from rhombus_dataset.frame import Frame, Measures, Status
+from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.journal import Journal, Journals
 
 texts = st.none() | st.text(max_size=40)
 
 
 @st.composite
-def frames(draw: st.DrawFn) -> Frame:
+def frames(draw: st.DrawFn) -> Outcome:
     status = draw(st.sampled_from([Status.OK, Status.MISSING, Status.FAILED, Status.CORRUPT]))
     if status is not Status.OK:
-        return Frame(status, reason=draw(st.text(max_size=40)), warning=draw(texts))
+        return Outcome(status, reason=draw(st.text(max_size=40)), warning=draw(texts))
     image = draw(st.binary(min_size=1, max_size=300))
-    return Frame(
+    return Outcome(
         status,
         warning=draw(texts),
         image=image,
@@ -36,7 +36,7 @@ def frames(draw: st.DrawFn) -> Frame:
     )  # fmt: skip
 
 
-def write(path: Path, received: list[Frame]) -> None:
+def write(path: Path, received: list[Outcome]) -> None:
     journal = Journal(path, "digest", "shard")
     for row, frame in enumerate(received):
         journal.append(row, frame)
@@ -44,19 +44,19 @@ def write(path: Path, received: list[Frame]) -> None:
     journal.release()
 
 
-def read(path: Path) -> list[tuple[int, Frame, bytes]]:
+def read(path: Path) -> list[tuple[int, Outcome, bytes]]:
     if not path.exists():
         return []
     with Journal(path, "digest", "shard").reading() as reading:
         return [(r.row, r.frame, reading.picture(r)) for r in reading.records()]
 
 
-def without_image(frame: Frame) -> Frame:
-    return Frame(frame.status, frame.reason, frame.warning, None, frame.mime_type, frame.sha256, frame.measures)
+def without_image(frame: Outcome) -> Outcome:
+    return Outcome(frame.status, frame.reason, frame.warning, None, frame.mime_type, frame.sha256, frame.measures)
 
 
 @given(st.lists(frames(), max_size=6))
-def test_what_goes_in_comes_out(received: list[Frame]) -> None:
+def test_what_goes_in_comes_out(received: list[Outcome]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal" / "a.journal"
         write(path, received)
@@ -65,7 +65,7 @@ def test_what_goes_in_comes_out(received: list[Frame]) -> None:
 
 
 @given(st.lists(frames(), min_size=1, max_size=5), st.integers(0, 10**6))
-def test_a_torn_tail_is_cut_off_and_all_before_it_stays(received: list[Frame], cut: int) -> None:
+def test_a_torn_tail_is_cut_off_and_all_before_it_stays(received: list[Outcome], cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.journal"
         ends = []
@@ -86,7 +86,7 @@ def test_a_torn_tail_is_cut_off_and_all_before_it_stays(received: list[Frame], c
 
 
 @given(st.lists(frames(), min_size=1, max_size=4), st.integers(0, 10**6), st.integers(1, 255))
-def test_damage_is_never_taken_for_a_frame(received: list[Frame], at: int, flip: int) -> None:
+def test_damage_is_never_taken_for_a_frame(received: list[Outcome], at: int, flip: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.journal"
         write(path, received)
@@ -109,7 +109,7 @@ def test_any_bytes_at_all_are_survived(content: bytes) -> None:
 
 
 def test_a_journal_of_another_schedule_is_not_used(tmp_path: Path) -> None:
-    write(tmp_path / "a.journal", [Frame(Status.MISSING, reason="x")])
+    write(tmp_path / "a.journal", [Outcome(Status.MISSING, reason="x")])
     assert Journal(tmp_path / "a.journal", "another digest", "shard").recover() == []
     assert not (tmp_path / "a.journal").exists()
 
@@ -118,7 +118,7 @@ def test_many_open_shards_need_few_open_files(tmp_path: Path) -> None:
     journals = Journals(tmp_path, "digest")
     for turn in range(2):
         for shard in range(300):
-            journals.append(f"s{shard}", turn, Frame(Status.MISSING, reason=f"{shard}"))
+            journals.append(f"s{shard}", turn, Outcome(Status.MISSING, reason=f"{shard}"))
     journals.sync()
     assert len(journals._open) <= 64
     journals.close()
@@ -128,4 +128,4 @@ def test_many_open_shards_need_few_open_files(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="a part of the path is a file"):
-        Journal(tmp_path / "file" / "a.journal", "d", "s").append(0, Frame(Status.MISSING, reason="x"))
+        Journal(tmp_path / "file" / "a.journal", "d", "s").append(0, Outcome(Status.MISSING, reason="x"))

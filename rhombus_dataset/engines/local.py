@@ -25,7 +25,7 @@ from rhombus_dataset.engines.breaker import Breakers, SuccessRate
 from rhombus_dataset.engines.dispatch import Dispatch, Turn
 from rhombus_dataset.errors import AccessRefused, SourceFailing
 from rhombus_dataset.fetch import Deferred, Fetcher, Refused, access_advice
-from rhombus_dataset.frame import Frame, Status
+from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.holdings import Holdings, OwnShards
 from rhombus_dataset.journal import Journals
 from rhombus_dataset.quota import Stopped
@@ -211,7 +211,7 @@ class LocalEngine:
                 self._changed.notify_all()
             return True
 
-    def _check_success(self, outcome: Frame) -> None:
+    def _check_success(self, outcome: Outcome) -> None:
         good = outcome.status in (Status.OK, Status.MISSING)
         with self._changed:
             wrong = self._success_rate.add(None if good else outcome.reason or str(outcome.status))
@@ -291,15 +291,15 @@ class LocalEngine:
         for rows in (others, np.array(list(self._came.values()), np.int64), np.flatnonzero(done)):
             if len(rows):
                 answer = self._fetcher.fetch(self._schedule.request(int(rows[-1])))
-                if isinstance(answer, Frame) and answer.status in (Status.OK, Status.MISSING):
+                if isinstance(answer, Outcome) and answer.status in (Status.OK, Status.MISSING):
                     return True
         return False
 
     def _record_failed(self, failed: Iterable[tuple[int, str]]) -> None:
         for row, reason in failed:
-            self._record(row, Frame(Status.FAILED, reason=reason))
+            self._record(row, Outcome(Status.FAILED, reason=reason))
 
-    def _record(self, row: int, frame: Frame) -> None:
+    def _record(self, row: int, frame: Outcome) -> None:
         place = self._by_start[bisect.bisect_right(self._starts, row) - 1]
         shard = self._shards[place]
         self._journals.append(shard.stem, row, frame)
