@@ -1,6 +1,20 @@
 """Build computer-vision datasets from camera-cloud footage, from a YAML sampling plan."""
 
 from rhombus_dataset.api import build, dry_run, erase, init, preview, schedule_of, validate, verify
+from rhombus_dataset.dataset import Dataset, Frame, open_dataset
 from rhombus_dataset.info import info
 
-__all__ = ["build", "dry_run", "erase", "info", "init", "preview", "schedule_of", "validate", "verify"]
+__all__ = [
+    "Dataset",
+    "Frame",
+    "build",
+    "dry_run",
+    "erase",
+    "info",
+    "init",
+    "open_dataset",
+    "preview",
+    "schedule_of",
+    "validate",
+    "verify",
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal, get_args
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ import simplejpeg
 
 from rhombus_dataset.frame import Measures
 from rhombus_dataset.geometry import Geometry, Polygon
+
+Scale = Literal[1, 2, 4, 8]
+SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
 
 MIME_TYPES: Final = ("image/jpeg", "image/jpg")
 
@@ -31,14 +34,23 @@ class DamagedPicture(ValueError):
     """The bytes are not one whole picture of a kind that can be read."""
 
 
-def decode_rgb(image: bytes) -> npt.NDArray[np.uint8]:
+def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
     """The picture as an array: uint8, (H, W, 3), RGB.
 
-    Raises DamagedPicture for anything but one whole JPEG.
+    ``scale`` divides its width and height (rounding up) by the JPEG's own scaling, which costs less than
+    decoding it whole. Raises DamagedPicture for anything but one whole JPEG.
     """
-    _check_header(image)
+    width_px, height_px = _check_header(image)
+    if scale not in SCALES:
+        raise ValueError(f"a JPEG is scaled by {', '.join(map(str, SCALES))}, got {scale}")
     try:
-        rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(image, colorspace="RGB", strict=True)
+        rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            image,
+            colorspace="RGB",
+            min_width=-(-width_px // scale),
+            min_height=-(-height_px // scale),
+            strict=True,
+        )
     except ValueError as error:
         raise DamagedPicture(f"damaged JPEG: {error}") from None
     return rgb
@@ -54,6 +66,21 @@ def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str =
         colorsubsampling=subsampling,
     )
     return jpeg
+
+
+def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
+    """A small JPEG of the picture, at most ``width_px`` wide and half as high again.
+
+    Raises DamagedPicture.
+    """
+    full_width_px, full_height_px = _check_header(image)
+    ratio = max(1.0, full_width_px / width_px, full_height_px / (1.5 * width_px))
+    scale = max(scale for scale in SCALES if scale <= ratio)
+    rgb = decode_rgb(image, scale)
+    size = max(1, round(full_width_px / ratio)), max(1, round(full_height_px / ratio))
+    if size != (rgb.shape[1], rgb.shape[0]):
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return encode_rgb(rgb, quality, "420")
 
 
 def measure(image: bytes) -> Measures:

@@ -30,6 +30,8 @@ PLANNED: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("crop_width", pa.int32()),
     pa.field("crop_height", pa.int32()),
 )
+GEOMETRY: Final = ("downscale", "crop_x", "crop_y", "crop_width", "crop_height")
+"""In the order of the fields of a Geometry."""
 # What is known of it once it has come.
 MEASURED: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("width", pa.int32()),

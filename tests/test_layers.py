@@ -23,7 +23,7 @@ LAYERS = [
     # whole
     ["engines", "build", "erase", "repair"],
     # consumers
-    ["summary", "contact_sheet", "info", "card", "verify"],
+    ["markup", "pictures", "dataset", "summary", "contact_sheet", "info", "card", "verify"],
     # faces
     ["progress", "server", "api", "demo", "cli", "__init__"],
 ]

@@ -1,0 +1,344 @@
+"""A built dataset, read: frames by index, by slice and by any column of the manifest.
+
+Nothing of a picture is read before it is asked for, and then it alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import zoneinfo
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rhombus_dataset import manifest, schema
+from rhombus_dataset.annotations import Annotation, read_annotations
+from rhombus_dataset.decode import DamagedPicture, Scale, decode_rgb, thumbnail
+from rhombus_dataset.errors import DatasetError, UsageError
+from rhombus_dataset.frame import Status
+from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.lock import Lock, load_lock
+from rhombus_dataset.markup import data_uri, html
+from rhombus_dataset.pictures import Pictures
+
+_SHOWN_FRAMES: Final = 8
+_SHOWN_PX: Final = 200
+
+
+def open_dataset(path: str | os.PathLike[str]) -> Dataset:
+    """Open the dataset in a folder: every frame of it that is there, in the order of the manifest.
+
+    Of a dataset that is still being built, what stands so far. Raises DatasetError where there is none.
+    """
+    return Dataset(Path(path))
+
+
+class Dataset(Sequence["Frame"]):
+    """The frames of a dataset that are there (status `ok`), or a part of them.
+
+    ``len``, iteration, ``dataset[5]`` (a :class:`Frame`), ``dataset[10:20]`` and ``dataset[[3, 1]]`` (a Dataset
+    again); :meth:`filter` chooses by the manifest's columns. Never changed once it is made. Safe to use from many
+    threads and in forked or spawned processes, to which it goes as its path and the numbers of its rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: Lock | None = None
+        self._manifest = manifest.read_manifest(path).combine_chunks()
+        self._fingerprint = _fingerprint(path)
+        self._pictures = Pictures(path)
+        self._annotations: pa.Table | None = None  # of the whole dataset, by frame_id
+        self._annotated: npt.NDArray[np.str_] | None = None  # whose they are
+        is_ok = pc.equal(self._manifest.column("status"), str(Status.OK))
+        self._rows: npt.NDArray[np.int64] = np.flatnonzero(np.asarray(is_ok))
+
+    @property
+    def path(self) -> Path:
+        """The dataset's folder."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The name that its plan gives it."""
+        return self.lock.name
+
+    @property
+    def lock(self) -> Lock:
+        """What its plan was resolved to."""
+        if self._lock is None:
+            self._lock = load_lock(self._path)
+        return self._lock
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of SHA-256 over what the manifest's slices say: another dataset has others."""
+        return self._fingerprint
+
+    @property
+    def manifest(self) -> pa.Table:
+        """Every planned row of the whole dataset, whatever became of it."""
+        return self._manifest
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | npt.NDArray[Any]) -> Dataset: ...
+    def __getitem__(
+        self, index: int | np.integer[Any] | slice | Sequence[int] | npt.NDArray[Any]
+    ) -> Frame | Dataset:
+        if isinstance(index, int | np.integer):
+            try:
+                return Frame(self, int(self._rows[index]))
+            except IndexError:
+                raise IndexError(f"frame {int(index)} of {len(self)}") from None
+        # A list of nothing would be one of floats.
+        chosen = index if isinstance(index, slice) or len(index) else np.empty(0, np.int64)
+        return self._part(self._rows[chosen])
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (Frame(self, row) for row in self._rows.tolist())
+
+    def filter(self, condition: str | pc.Expression) -> Dataset:
+        """The frames that meet a condition on the manifest's columns; no picture is read.
+
+        ``condition`` is an Arrow expression (``pc.field("luma") > 40``) or a pandas one
+        (``"luma > 40 and camera_name == 'dock-north'"``, as of ``DataFrame.query``). Raises UsageError for one
+        that cannot be evaluated.
+        """
+        table = self.to_arrow()
+        try:
+            if isinstance(condition, str):
+                place = pd.Series(np.arange(len(self)), name="place")
+                frame = table.to_pandas().set_index(place)
+                kept = frame.query(condition).index.to_numpy(np.int64)
+            else:
+                numbered = table.append_column("place", pa.array(np.arange(len(self))))
+                kept = numbered.filter(condition).column("place").to_numpy()
+        except Exception as error:
+            # Whatever a wrong expression makes pandas or Arrow raise: names, types, syntax.
+            raise UsageError(
+                f"the condition {str(condition)!r} cannot be evaluated: {type(error).__name__}: "
+                f"{str(error).splitlines()[0][:200]}. The columns are {', '.join(table.column_names)}"
+            ) from None
+        return self._part(self._rows[kept])
+
+    def split(self, name: str) -> Dataset:
+        """The frames of one split. Raises UsageError for one that the dataset does not have."""
+        if name not in self.splits:
+            raise UsageError(f"no split {name!r}: there are {', '.join(self.splits)}")
+        return self.filter(pc.field("split") == name)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that have frames here, in the order of the rows."""
+        return tuple(cast(list[str], pc.unique(self.to_arrow().column("split")).to_pylist()))
+
+    def to_arrow(self, *, images: bool = False) -> pa.Table:
+        """The manifest's rows of these frames, with the column `image` (bytes and name) if asked for."""
+        table = self._manifest
+        if len(self._rows) < table.num_rows:
+            table = table.take(pa.array(self._rows))
+        if images:
+            content = [{"bytes": frame.read(), "path": f"{frame.frame_id}.jpg"} for frame in self]
+            table = table.append_column(schema.IMAGE, pa.array(content, schema.IMAGE.type))
+        return table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The manifest's rows of these frames."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+    def annotations(self) -> pa.Table:
+        """What was imported for these frames, a row a box or class (see :class:`Annotation`)."""
+        table = self._all_annotations
+        if not table.num_rows:
+            return table
+        mine = pc.is_in(table.column("frame_id"), self.to_arrow().column("frame_id"))
+        return table.filter(mine)
+
+    @property
+    def _all_annotations(self) -> pa.Table:
+        if self._annotations is None:
+            table = read_annotations(self._path)
+            self._annotations = table.take(pc.sort_indices(table, [("frame_id", "ascending")]))
+        return self._annotations
+
+    def _annotations_of(self, frame_id: str) -> tuple[Annotation, ...]:
+        table = self._all_annotations
+        if self._annotated is None:
+            self._annotated = np.asarray(table.column("frame_id").to_pylist(), "U20")
+        start, stop = (int(np.searchsorted(self._annotated, frame_id, side)) for side in ("left", "right"))
+        return tuple(Annotation(**row) for row in table.slice(start, stop - start).to_pylist())
+
+    def _part(self, rows: npt.NDArray[np.int64]) -> Dataset:
+        part = object.__new__(Dataset)
+        part.__dict__.update(self.__dict__)
+        part._rows = rows
+        return part
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._path, self._fingerprint, self._rows)
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self._path)!r}, {len(self):,} frames)"
+
+    def _repr_html_(self) -> str:
+        step = max(1, len(self) // _SHOWN_FRAMES)
+        shown = [self[i] for i in range(0, len(self), step)][:_SHOWN_FRAMES]
+        statuses = pc.value_counts(self._manifest.column("status")).to_pylist()
+        return html(
+            "dataset.html.j2",
+            dataset=self,
+            outcomes={count["values"]: count["counts"] for count in statuses},
+            pictures=[(frame, data_uri(thumbnail(frame.read(), _SHOWN_PX))) for frame in shown],
+            width_px=_SHOWN_PX,
+        )
+
+
+def _reopen(path: Path, fingerprint: str, rows: npt.NDArray[np.int64]) -> Dataset:
+    dataset = open_dataset(path)
+    if dataset.fingerprint != fingerprint:
+        raise DatasetError(f"{path}: has changed since the dataset was opened: open it again")
+    return dataset._part(rows)
+
+
+class Frame:
+    """One frame of a dataset: the columns of its row, and its picture once it is asked for."""
+
+    __slots__ = ("_dataset", "_row")
+
+    def __init__(self, dataset: Dataset, row: int) -> None:
+        self._dataset = dataset
+        self._row = row
+
+    def read(self) -> bytes:
+        """The picture as it is stored: a JPEG file's bytes. Raises DatasetError where it cannot be read."""
+        return self._dataset._pictures.read(self._value("file"), self._value("row"))
+
+    def decode(self, scale: Scale = 1) -> npt.NDArray[np.uint8]:
+        """The picture as an array: uint8, (H, W, 3), RGB.
+
+        ``scale`` (1, 2, 4 or 8) divides its width and height, rounding up, by the JPEG's own scaling. Raises
+        DatasetError where it cannot be read or is damaged.
+        """
+        try:
+            return decode_rgb(self.read(), scale)
+        except DamagedPicture as error:
+            raise DatasetError(f"{self!r}: {error}. `rhombus-dataset verify` tells more") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole row of the manifest, by column."""
+        return {name: self._value(name) for name in self._dataset.manifest.column_names}
+
+    @property
+    def frame_id(self) -> str:
+        """20 hex digits that name camera, time and geometry."""
+        return cast(str, self._value("frame_id"))
+
+    @property
+    def split(self) -> str:
+        return cast(str, self._value("split"))
+
+    @property
+    def camera_uuid(self) -> str:
+        return cast(str, self._value("camera_uuid"))
+
+    @property
+    def camera_name(self) -> str:
+        return cast(str, self._value("camera_name"))
+
+    @property
+    def location(self) -> str | None:
+        return cast("str | None", self._value("location"))
+
+    @property
+    def timestamp(self) -> dt.datetime:
+        """In UTC."""
+        return _EPOCH + dt.timedelta(milliseconds=self.timestamp_ms)
+
+    @property
+    def timestamp_ms(self) -> int:
+        """UTC epoch milliseconds."""
+        return cast(int, self._dataset.manifest.column("timestamp")[self._row].value)
+
+    @property
+    def timezone(self) -> str:
+        """The camera's IANA zone."""
+        return cast(str, self._value("timezone"))
+
+    @property
+    def local_time(self) -> dt.datetime:
+        """On the camera's own clock."""
+        return self.timestamp.astimezone(zoneinfo.ZoneInfo(self.timezone))
+
+    @property
+    def view(self) -> str:
+        return cast(str, self._value("view"))
+
+    @property
+    def geometry(self) -> Geometry:
+        """What part of the full frame the picture shows, and how much smaller."""
+        return Geometry(*(self._value(name) for name in schema.GEOMETRY))
+
+    @property
+    def width_px(self) -> int:
+        return cast(int, self._value("width"))
+
+    @property
+    def height_px(self) -> int:
+        return cast(int, self._value("height"))
+
+    def to_full(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the picture in pixels, as permyriads of the camera's full frame."""
+        return self.geometry.to_full(x, y, self.width_px, self.height_px)
+
+    def from_full(self, x: float, y: float) -> tuple[float, float]:
+        """A point in permyriads of the camera's full frame, as pixels of the picture (or beside it)."""
+        return self.geometry.from_full(x, y, self.width_px, self.height_px)
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """What was imported for it."""
+        return self._dataset._annotations_of(self.frame_id)
+
+    def _value(self, column: str) -> Any:
+        return self._dataset.manifest.column(column)[self._row].as_py()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frame) and (self._row, self._dataset.fingerprint, self._dataset.path) == (
+            other._row,
+            other._dataset.fingerprint,
+            other._dataset.path,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._row, self._dataset.fingerprint))
+
+    def __repr__(self) -> str:
+        return f"Frame({self.frame_id}, {self.camera_name!r}, {self.timestamp:%FT%T.%fZ}, {self.view!r})"
+
+    def _repr_html_(self) -> str:
+        picture = data_uri(thumbnail(self.read(), 2 * _SHOWN_PX))
+        return html("frame.html.j2", frame=self, picture=picture, width_px=2 * _SHOWN_PX)
+
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def _fingerprint(path: Path) -> str:
+    digest = hashlib.sha256()
+    for slice_path in manifest.slice_paths(path):
+        header = manifest.read_header(slice_path)
+        digest.update(f"{header.shard} {header.data_sha256} {header.content_sha256}\n".encode())
+    return digest.hexdigest()[:16]
