@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from hypothesis import HealthCheck, settings
 
+import rhombus_dataset
 from rhombus_dataset.server import running_server
 from rhombus_dataset.sources.recordings import load_site
+from tests.videos import write_video
 
 # A shared machine is slow now and then: a deadline for each example would test the machine.
 SLOW = [HealthCheck.too_slow]
@@ -54,3 +58,49 @@ def _local_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def clips() -> list[Path]:
     """Real clips, if this checkout stands beside some; tests that need a video make one as well."""
     return sorted((ROOT.parent / "shared" / "footage").glob("*.mp4"))
+
+
+THOUSAND_PLAN = """
+version: 1
+name: thousand
+seed: 3
+source: {type: recordings, site: site.yaml}
+cameras:
+  - {uuid: THOUSAND-dock-north-AA, name: dock-north, timezone: America/Los_Angeles}
+  - {uuid: THOUSAND-gate-east-AAA, name: gate-east, timezone: America/Los_Angeles, views: [full]}
+views:
+  full: {downscale: 2}
+  door: {crop: {x: 25%, y: 10%, width: 50%, height: 60%}}
+windows:
+  - {start: 2026-06-01T06:00, end: 2026-06-01T08:30}
+sampling: {strategy: random, frames: 700, min_gap: 1s}
+splits: {by: time, block: 5m, embargo: 10s, fractions: {train: 0.8, validation: 0.1, test: 0.1}}
+output: {format: FORMAT, frames_per_shard: 200}
+"""
+
+
+def build_thousand(folder: Path, clips: list[Path], data_format: str = "parquet") -> Path:
+    """A thousand frames of two cameras and two views; at the end one camera has no footage."""
+    videos = clips[:2]
+    if len(videos) < 2:
+        videos = [folder / "made.mp4"] * 2
+        write_video(videos[0], [Fraction(i, 15) for i in range(300)])
+    with av.open(str(videos[1])) as container:
+        seconds = (container.duration or 0) / 1_000_000
+    site = "locations: [{uuid: THOUSAND-location-AAAA, name: HQ, tz: America/Los_Angeles}]\ncameras:\n"
+    for uuid, name, video, repeat in (
+        ("THOUSAND-dock-north-AA", "dock-north", videos[0], 2000),
+        ("THOUSAND-gate-east-AAA", "gate-east", videos[1], round(2.4 * 3600 / seconds)),
+    ):
+        recording = f"{{path: {video}, start: 2026-06-01T06:00:00-07:00, repeat: {repeat}}}"
+        site += f"  - {{uuid: {uuid}, name: {name}, location: HQ, recordings: [{recording}]}}\n"
+    (folder / "site.yaml").write_text(site)
+    (folder / "plan.yaml").write_text(THOUSAND_PLAN.replace("FORMAT", data_format))
+    rhombus_dataset.build(folder / "plan.yaml", folder / data_format)
+    return folder / data_format
+
+
+@pytest.fixture(scope="session")
+def thousand(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Path:
+    """A dataset of 1,050 rows: real footage, where it is at hand."""
+    return build_thousand(tmp_path_factory.mktemp("thousand"), clips)

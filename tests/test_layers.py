@@ -19,11 +19,22 @@ LAYERS = [
     # one effect
     ["storage", "credentials", "decode", "quota", "sources"],
     # unit
-    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle"],
+    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations"],
     # whole
     ["engines", "build", "erase", "repair"],
     # consumers
-    ["markup", "pictures", "dataset", "summary", "contact_sheet", "info", "card", "verify"],
+    [
+        "markup",
+        "annotations",
+        "pictures",
+        "dataset",
+        "pytorch",
+        "summary",
+        "contact_sheet",
+        "info",
+        "card",
+        "verify",
+    ],
     # faces
     ["progress", "server", "api", "demo", "cli", "__init__"],
 ]
@@ -51,6 +62,8 @@ OWN_PLACE = {
     "fastapi": {"server"},
     "uvicorn": {"server"},
     "click": {"cli", "demo"},
+    "torch": {"pytorch"},
+    "jinja2": {"markup"},
     "tqdm": {"progress"},
     "yaml": {"marked_yaml", "card"},
     "simplejpeg": {"decode", "sources.recordings.render"},
@@ -123,7 +136,7 @@ def test_the_base_package_imports_without_the_extras() -> None:
     """And nothing that only an extra brings is imported by importing the package."""
     code = (
         "import sys, rhombus_dataset, rhombus_dataset.cli, rhombus_dataset.api\n"
-        "print([m for m in ('fastapi', 'uvicorn', 'av', 'matplotlib', 'datasets') if m in sys.modules])"
+        "print([m for m in ('fastapi', 'uvicorn', 'av', 'matplotlib', 'datasets', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 
 def picture(number: int, width_px: int = 320, height_px: int = 240) -> npt.NDArray[np.uint8]:
-    """Outcome ``number``: uint8, (H, W, 3), RGB."""
+    """Frame ``number``: uint8, (H, W, 3), RGB."""
     rgb = np.full((height_px, width_px, 3), 40, np.uint8)
     rgb[:, :, 1] = np.linspace(30, 120, width_px).astype(np.uint8)
     left, top = number * 29 % (width_px - 60), number * 17 % (height_px - 60)
