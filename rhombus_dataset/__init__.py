@@ -1,6 +1,18 @@
 """Build computer-vision datasets from camera-cloud footage, from a YAML sampling plan."""
 
-from rhombus_dataset.api import build, dry_run, erase, init, preview, schedule_of, validate, verify
+from rhombus_dataset.api import (
+    build,
+    dry_run,
+    erase,
+    export,
+    import_labels,
+    init,
+    preview,
+    report,
+    schedule_of,
+    validate,
+    verify,
+)
 from rhombus_dataset.dataset import Dataset, Frame, open_dataset
 from rhombus_dataset.info import info
 
@@ -10,10 +22,13 @@ __all__ = [
     "build",
     "dry_run",
     "erase",
+    "export",
+    "import_labels",
     "info",
     "init",
     "open_dataset",
     "preview",
+    "report",
     "schedule_of",
     "validate",
     "verify",

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rhombus_dataset import schema
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.storage import staged_file
+from rhombus_dataset.storage import remove, staged_file, translated, write_file
 
 FOLDER: Final = "annotations"
+LEFT_SUFFIX: Final = ".left.jsonl"
+"""Of the files of labels that were of no frame; they begin with an underscore, over which readers pass."""
+FRAME_ID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{20}(?![0-9A-Za-z])")
+"""A frame's id in a file's name or in any text."""
 SCHEMA: Final = pa.schema(
     [
         pa.field("frame_id", pa.string()),
@@ -91,9 +98,14 @@ def class_annotation(frame_id: str, label: str, *, made_by: str, confidence: flo
     )  # fmt: skip
 
 
+def folder_of(dataset: Path) -> Path:
+    """Where the annotations of a dataset folder stand."""
+    return dataset / FOLDER
+
+
 def annotation_paths(dataset: Path) -> list[Path]:
     """The annotation files of a dataset folder, by name."""
-    return sorted((dataset / FOLDER).glob("[!._]*.parquet"))
+    return sorted(folder_of(dataset).glob("[!._]*.parquet"))
 
 
 def read_annotations(dataset: Path) -> pa.Table:
@@ -110,12 +122,33 @@ def read_annotation_file(path: Path) -> pa.Table:
         raise DatasetError(f"{path}: not a readable annotation file ({str(error).splitlines()[0][:160]})") from None
 
 
+def forget(dataset: Path, frame_ids: set[str]) -> None:
+    """Take what was said of these frames, and the report with its small pictures, out of a dataset folder.
+
+    Cut short, it can be called again. Raises DatasetError and StorageError.
+    """
+    remove(dataset / schema.REPORT_FILE)
+    for path in annotation_paths(dataset):
+        table = read_annotation_file(path)
+        kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), pa.array(sorted(frame_ids)))))
+        if kept.num_rows < table.num_rows:
+            _write(path, kept)
+    for path in sorted(folder_of(dataset).glob(f"_*{LEFT_SUFFIX}")):
+        with translated(path):
+            lines = path.read_bytes().splitlines(keepends=True)
+        # Whatever a line looks like: one that holds the id of such a frame goes.
+        kept_lines = [
+            line for line in lines if not frame_ids.intersection(FRAME_ID.findall(line.decode("utf-8", "replace")))
+        ]
+        if len(kept_lines) < len(lines):
+            write_file(path, b"".join(kept_lines))
+
+
 def write_annotations(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write one annotation file, whole or not at all; ``rows`` as of the schema above. Raises StorageError."""
-    write_annotation_table(path, pa.Table.from_pylist(rows, schema=SCHEMA))
+    _write(path, pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def write_annotation_table(path: Path, table: pa.Table) -> None:
-    """As :func:`write_annotations`."""
+def _write(path: Path, table: pa.Table) -> None:
     with staged_file(path) as staged:
         pq.write_table(table, staged, compression="snappy", write_page_checksum=True)

@@ -11,16 +11,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-from rhombus_dataset.build import BuildOutcome, run_build
-from rhombus_dataset.card import write_card
+from rhombus_dataset.build import BuildOutcome, only_builder, run_build
+from rhombus_dataset.card import write_cards
 from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
 from rhombus_dataset.credentials import read_api_key
+from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.erase import ErasureOutcome, run_erase
 from rhombus_dataset.errors import BuildError, MissingExtra, RhombusDatasetError, UsageError
+from rhombus_dataset.exports import run_export
 from rhombus_dataset.fetch import Deferred, Fetcher
 from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.import_labels import LabelsOutcome, run_import
 from rhombus_dataset.lock import resolve
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
 from rhombus_dataset.plan.model import LocalTime, check_encrypted, check_url
@@ -28,6 +31,7 @@ from rhombus_dataset.plan.values import parse_moment
 from rhombus_dataset.progress import Progress
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.repair import put_back
+from rhombus_dataset.report_page import write_report
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule
 from rhombus_dataset.schema import CARD_FILE
@@ -172,10 +176,10 @@ def build(
             # What was put in place before goes into the card; what stopped the build is told all the same.
             with contextlib.suppress(RhombusDatasetError):
                 if (Path(out) / CARD_FILE).exists():
-                    write_card(Path(out))
+                    write_cards(Path(out))
             raise
     if outcome.stands:
-        write_card(Path(out))
+        write_cards(Path(out))
     return outcome
 
 
@@ -205,7 +209,8 @@ def erase(
     """Take every frame of ``camera`` (its name or UUID) out of a dataset, from ``start`` to before ``end``.
 
     Dates and times as in a plan: without an offset, they are the camera's local ones; None is without bound.
-    The pictures are gone from data and journals then, their rows stay in the manifest as `erased`, and no
+    The pictures are gone from data and journals then, what was labelled on them and the report (with its
+    small pictures) too; exports are copies and are not touched. Their rows stay in the manifest as `erased`, and no
     build, retry or repair of this dataset brings them back. Killed half-way, the next build or erasure
     finishes it.
 
@@ -213,7 +218,55 @@ def erase(
     """
     outcome = run_erase(Path(dataset), camera, _moment("start", start), _moment("end", end))
     if (outcome.dataset / CARD_FILE).exists():
-        write_card(outcome.dataset)
+        write_cards(outcome.dataset)
+    return outcome
+
+
+def export(dataset: Dataset | str | os.PathLike[str], to: str, out: str | os.PathLike[str]) -> Path:
+    """Write a dataset, or a part of one such as ``open_dataset(path).filter(...)``, as another tool reads it.
+
+    ``to`` is `huggingface`, `imagefolder`, `webdataset`, `coco`, `yolo`, `cvat` or `label-studio`; ``out`` is a new
+    folder. It appears whole or not at all, and the same frames and annotations give the same bytes.
+
+    Raises UsageError, DatasetError and StorageError.
+    """
+    target = Path(out)
+    run_export(dataset if isinstance(dataset, Dataset) else open_dataset(dataset), to, target)
+    return target
+
+
+def report(dataset: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` into a dataset: coverage, outcomes, measures, pictures, splits and their leaks.
+
+    One file that opens in any browser, without a network. The same dataset gives the same bytes.
+
+    Raises DatasetError and StorageError.
+    """
+    return write_report(Path(dataset))
+
+
+def import_labels(
+    dataset: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    made_by: str | None = None,
+) -> LabelsOutcome:
+    """Join what people or models labelled to the frames of a dataset, as its annotations called ``name``.
+
+    ``labels`` is a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO folder. A label's frame is told
+    by the id in its picture's file name, as exports write it. ``name`` is by default the file's; importing under it
+    again replaces what was there. ``made_by`` is who made them, where the file does not say. Labels that match no
+    frame, or are neither boxes nor classes, are in the outcome and in a file beside the annotations.
+
+    Raises UsageError, DatasetError and StorageError.
+    """
+    folder = Path(dataset)
+    opened = open_dataset(folder)
+    with only_builder(folder):
+        outcome = run_import(opened, Path(labels), name, made_by)
+        if (folder / CARD_FILE).exists():
+            write_cards(folder)
     return outcome
 
 

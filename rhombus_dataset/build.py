@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rhombus_dataset import manifest, schema
+from rhombus_dataset.annotations import forget
 from rhombus_dataset.engines.local import LocalEngine
 from rhombus_dataset.errors import BuildError, DatasetError, OtherDataset
 from rhombus_dataset.fetch import Fetcher
@@ -113,6 +114,8 @@ def run_build(
         roll_forward(out)
         erased, own = Erased(out, schedule), OwnShards(out, retry)
         holdings: list[Holdings] = [erased] if erased else []
+        if erased:
+            forget(out, erased.frame_ids())
         if reuse is not None:
             holdings.append(Reused(reuse, schedule))
         standing = {shard.stem for shard in schedule.shards if _committed(out, schedule, shard)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ import pandas as pd
 import yaml
 
 from rhombus_dataset import manifest, schema
+from rhombus_dataset.annotations import read_annotations
+from rhombus_dataset.croissant import croissant_text
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import Lock, load_lock
 from rhombus_dataset.splits import split_names
@@ -23,68 +26,100 @@ _SIZE_CATEGORIES: Final[list[tuple[int, str]]] = [
 ]
 
 
-def write_card(dataset: str | Path) -> Path:
-    """Write the card of the dataset in a folder. Raises DatasetError where there is none."""
+@dataclass(frozen=True, slots=True)
+class DataFiles:
+    """The files of one split: a pattern for their names, their bytes in all, and how many frames they hold."""
+
+    split: str
+    pattern: str
+    size_bytes: int
+    frames: int
+
+
+def write_cards(dataset: str | Path) -> Path:
+    """Write README.md and croissant.json of the dataset in a folder. Raises DatasetError where there is none."""
     folder = Path(dataset)
-    path = folder / schema.CARD_FILE
-    write_file(path, card_text(folder).encode())
-    return path
+    for name, text in card_texts(folder).items():
+        write_file(folder / name, text.encode())
+    return folder / schema.CARD_FILE
 
 
-def card_text(folder: Path) -> str:
-    """The card, a pure function of the dataset's lock, manifest and data files."""
+def card_texts(folder: Path) -> dict[str, str]:
+    """Both files by name, a pure function of the dataset's lock, manifest, annotations and data files."""
     lock = load_lock(folder)
-    rows = manifest.read_manifest(folder).to_pandas()
-    front = yaml.safe_dump(_front_matter(folder, lock, rows), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n" + "\n".join(_body(lock, rows)) + "\n"
+    table = manifest.read_manifest(folder)
+    rows = table.to_pandas()
+    lines = _front_matter(lock, _data_files(folder, lock, rows), schema.card_features())
+    lines += _body(lock, rows, folder)
+    return {
+        schema.CARD_FILE: "\n".join(lines) + "\n",
+        schema.CROISSANT_FILE: croissant_text(folder, lock, table),
+    }
 
 
-def _front_matter(folder: Path, lock: Lock, rows: pd.DataFrame) -> dict[str, Any]:
-    ok = rows[rows["status"] == Status.OK]
-    by_split = ok.groupby("split").size()
-    splits: list[dict[str, Any]] = []
-    data_files: list[dict[str, str]] = []
+def exported_card_text(
+    lock: Lock, rows: pd.DataFrame, folder: Path, files: list[DataFiles], features: list[dict[str, Any]]
+) -> str:
+    """The card of a dataset, or of a part of it (``rows``), that is exported to Hugging Face.
+
+    ``folder`` is the dataset's; ``features`` as in the front matter's ``dataset_info``.
+    """
+    return "\n".join(_front_matter(lock, files, features) + _body(lock, rows, folder, exported=True)) + "\n"
+
+
+def _data_files(folder: Path, lock: Lock, rows: pd.DataFrame) -> list[DataFiles]:
+    by_split = rows[rows["status"] == Status.OK].groupby("split").size()
+    files = []
     for name in split_names(lock.splits):
         pattern = f"{schema.DATA_FOLDER}/{name}-*" + (".parquet" if lock.data_format == "parquet" else "/*")
         # A split without a single picture is not one that can be loaded.
         if by_split.get(name, 0):
             size = sum(p.stat().st_size for p in sorted(folder.glob(pattern)) if p.is_file())
-            splits.append({"name": name, "num_bytes": size, "num_examples": int(by_split[name])})
-            data_files.append({"split": name, "path": pattern})
-    total = sum(int(split["num_bytes"]) for split in splits)
-    features = [
-        {"name": name, "dtype": "image" if feature["_type"] == "Image" else feature["dtype"]}
-        for name, feature in schema.features().items()
-    ]
-    return {
+            files.append(DataFiles(name, pattern, size, int(by_split[name])))
+    return files
+
+
+def _front_matter(lock: Lock, files: list[DataFiles], features: list[dict[str, Any]]) -> list[str]:
+    frames = sum(part.frames for part in files)
+    size = sum(part.size_bytes for part in files)
+    front = {
         "pretty_name": lock.name,
-        "size_categories": [next((text for limit, text in _SIZE_CATEGORIES if len(ok) < limit), "n>10M")],
+        "size_categories": [next((text for limit, text in _SIZE_CATEGORIES if frames < limit), "n>10M")],
         "tags": ["image", "video-surveillance", "rhombus-dataset"],
-        "configs": [{"config_name": "default", "data_files": data_files}],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": part.split, "path": part.pattern} for part in files],
+            }
+        ],
         "dataset_info": {
             "features": features,
-            "splits": splits,
-            "download_size": total,
-            "dataset_size": total,
+            "splits": [
+                {"name": part.split, "num_bytes": part.size_bytes, "num_examples": part.frames} for part in files
+            ],
+            "download_size": size,
+            "dataset_size": size,
         },
     }
+    return ["---", *yaml.safe_dump(front, sort_keys=False, allow_unicode=True).splitlines(), "---", ""]
 
 
-def _body(lock: Lock, rows: pd.DataFrame) -> list[str]:
+def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = False) -> list[str]:
     counts = rows["status"].value_counts()
     ok = rows[rows["status"] == Status.OK]
-    bytes_read = 'load_dataset("path/to/this/folder", split="train")'
     lines = [
         f"# {lock.name}",
         "",
         f"{int(counts.get(Status.OK, 0)):,} frames of {rows['camera_uuid'].nunique()} cameras, from "
         f"{_when(rows['timestamp'].min())} to {_when(rows['timestamp'].max())}, chosen by the sampling plan "
-        f"in `{schema.PLAN_FILE}` (strategy `{lock.sampling['strategy']}`, seed {lock.seed}) and fetched "
-        f"{_origin(lock)}.",
+        f"{'' if exported else f'in `{schema.PLAN_FILE}` '}(strategy `{lock.sampling['strategy']}`, "
+        f"seed {lock.seed}) and fetched {_origin(lock)}.",
         "",
         "## Outcomes",
         "",
-        "Every planned frame has a row in `manifest/`, whatever became of it.",
+        "What became of the frames that were planned."
+        if exported
+        else "Every planned frame has a row in `manifest/`, whatever became of it.",
         "",
         *_table(["status", "frames"], [[s, f"{counts[s]:,}"] for s in map(str, Status) if counts.get(s, 0)]),
         "",
@@ -127,18 +162,26 @@ def _body(lock: Lock, rows: pd.DataFrame) -> list[str]:
             for name in split_names(lock.splits)
         ],
     )
-    lines += ["", _splits_text(lock), "", "## Privacy", "", _masks_text(lock), "", "## Known gaps", ""]
-    lines += _gaps(lock, rows)
+    lines += ["", _splits_text(lock), *_annotations(folder, rows), "", "## Privacy", "", _masks_text(lock), ""]
+    lines += [_erased_text(rows, exported), "", "## Known gaps", "", *_gaps(lock, rows)]
     lines += [
         "",
         "## Loading",
         "",
         "```python",
-        "import pandas as pd",
         "from datasets import load_dataset",
         "",
-        f"{bytes_read}",
-        'pd.read_parquet("path/to/this/folder/manifest")',
+        f'load_dataset("path/to/this/folder", split="{next(iter(ok["split"]), split_names(lock.splits)[0])}")',
+        *(
+            []
+            if exported
+            else [
+                "",
+                "import rhombus_dataset",
+                "",
+                'rhombus_dataset.open_dataset("path/to/this/folder")[0].decode()',
+            ]
+        ),
         "```",
         "",
         "Timestamps are UTC, crops are permyriads (1/10000) of the full frame, sizes are pixels of the stored",
@@ -178,6 +221,28 @@ def _masks_text(lock: Lock) -> str:
         f"Masks were painted black before anything was stored: {told}. Elsewhere, faces, people and "
         "number plates may be seen."
     )
+
+
+def _erased_text(rows: pd.DataFrame, exported: bool) -> str:
+    erased = int((rows["status"] == Status.ERASED).sum())
+    told = f"Frames taken out on request since: {erased:,}."
+    return (
+        told if exported else f"{told} `rhombus-dataset erase` takes out more; copies and exports have to follow."
+    )
+
+
+def _annotations(folder: Path, rows: pd.DataFrame) -> list[str]:
+    table = read_annotations(folder).to_pandas()
+    table = table[table["frame_id"].isin(rows.loc[rows["status"] == Status.OK, "frame_id"])]
+    if table.empty:
+        return []
+    counts = table.groupby(["label", "kind", "made_by"], sort=True)["frame_id"].agg(["size", "nunique"])
+    cells = [
+        [_cell(str(label)), str(kind), _cell(str(made_by)), f"{int(n):,}", f"{int(frames):,}"]
+        for (label, kind, made_by), n, frames in counts.itertuples(name=None)
+    ]
+    head = ["label", "kind", "made by", "annotations", "frames"]
+    return ["", "## Annotations", "", *_table(head, cells)]
 
 
 def _gaps(lock: Lock, rows: pd.DataFrame) -> list[str]:

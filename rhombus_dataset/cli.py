@@ -231,6 +231,71 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
 
 
 @main.command()
+@click.argument("dataset", type=_PATH)
+@_json_option
+def report(dataset: Path, as_json: bool) -> None:
+    """Write report.html into the folder DATASET: what is in it, to look at in a browser."""
+    from rhombus_dataset import api
+
+    path = api.report(dataset)
+    if as_json:
+        _print_json({"report": str(path), "bytes": path.stat().st_size})
+    else:
+        click.echo(f"{path}: open it in a browser")
+
+
+@main.command()
+@click.argument("dataset", type=_PATH)
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="huggingface, imagefolder, webdataset, coco, yolo, cvat or label-studio.",
+)
+@click.option("--out", type=_PATH, required=True, help="A new folder.")
+@click.option("--where", metavar="CONDITION", help="Only these frames, such as \"split == 'train' and luma > 40\".")
+@_json_option
+def export(dataset: Path, to: str, out: Path, where: str | None, as_json: bool) -> None:
+    """Write the dataset in the folder DATASET as another tool reads it."""
+    from rhombus_dataset import api
+    from rhombus_dataset.dataset import open_dataset
+
+    frames = open_dataset(dataset)
+    if where is not None:
+        frames = frames.filter(where)
+    api.export(frames, to, out)
+    if as_json:
+        _print_json({"out": str(out), "format": to, "frames": len(frames)})
+    else:
+        click.echo(f"{out}: {len(frames):,} frames as {to}")
+
+
+@main.command("import-labels")
+@click.argument("dataset", type=_PATH)
+@click.argument("labels", type=_PATH)
+@click.option("--name", help="What to call them; importing again under a name replaces. By default the file's.")
+@click.option("--made-by", metavar="WHO", help="Who or what made them, where the file does not say.")
+@_json_option
+def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | None, as_json: bool) -> None:
+    """Join LABELS (COCO, Label Studio, CVAT, or a YOLO folder) to the frames of the folder DATASET."""
+    from rhombus_dataset import api
+
+    outcome = api.import_labels(dataset, labels, name=name, made_by=made_by)
+    if as_json:
+        _print_json(outcome.to_json())
+    else:
+        click.echo(
+            f"{outcome.file}: {outcome.boxes:,} boxes and {outcome.classes:,} classes of {outcome.frames:,} frames"
+        )
+        for said in outcome.left[:10]:
+            click.echo(f"left: {said.picture}: {said.label!r}: {said.problem}", err=True)
+        if outcome.left:
+            click.echo(f"{len(outcome.left):,} labels were left; all are in {outcome.left_file}", err=True)
+    if outcome.left:
+        sys.exit(1)
+
+
+@main.command()
 @click.argument("site", type=_PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks one.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rhombus_dataset.annotations import forget
 from rhombus_dataset.build import journal_of, only_builder
 from rhombus_dataset.erasures import Erasure, add_erasure
 from rhombus_dataset.errors import UsageError, nearest
@@ -29,7 +30,8 @@ class ErasureOutcome:
 def run_erase(out: Path, camera: str, start: LocalTime | None, end: LocalTime | None) -> ErasureOutcome:
     """Erase every frame of a camera (name or UUID) from ``start`` to before ``end``; None is without bound.
 
-    The pictures go from data and journals, and their rows of the manifest become `erased`. Frames of that
+    The pictures go from data, journals and the report, what was labelled on them from the annotations, and
+    their rows of the manifest become `erased`. Frames of that
     time that are not built yet are never asked for. Ends what an interrupted erasure has left.
 
     Raises DatasetError, UsageError for a camera that is not in the dataset, and StorageError.
@@ -45,6 +47,7 @@ def run_erase(out: Path, camera: str, start: LocalTime | None, end: LocalTime | 
         roll_forward(out)
         add_erasure(out, Erasure(mine.uuid, start_ms, end_ms))
         erased, own = Erased(out, schedule), OwnShards(out)
+        forget(out, erased.frame_ids())
         rows = shards = 0
         for shard in schedule.shards:
             gone = erased.of(shard)

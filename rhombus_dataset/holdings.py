@@ -137,6 +137,16 @@ class Erased:
     def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
         return erased_rows(self._erasures, self._schedule, shard)
 
+    def frame_ids(self) -> set[str]:
+        """Of every row that is erased, built or not."""
+        found: set[str] = set()
+        for shard in self._schedule.shards:
+            gone = self.of(shard)
+            if gone.any():
+                ids = self._schedule.planned_table(shard.start, shard.stop).column("frame_id")
+                found.update(ids.filter(pa.array(gone)).to_pylist())
+        return found
+
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
         for row in rows:
             journal.append(row, Outcome(Status.ERASED, reason=ERASED_REASON))

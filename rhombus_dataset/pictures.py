@@ -1,13 +1,14 @@
-"""A stored picture by its place: one read from the disk, wherever in a dataset it stands.
+"""The Parquet files of pictures: how they are laid out, and how one picture is read from them by one read.
 
 Parquet readers hand out row groups, which here are megabytes. But the picture column is stored plain and
 uncompressed, so every picture lies in its file as it is: its place is found by walking the column's pages once
-(parquet-format: thrift/parquet.thrift and Encodings.md), and kept in 12 bytes a picture.
+(parquet-format: parquet.thrift and Encodings.md), and kept in 12 bytes a picture.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +18,46 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rhombus_dataset import schema
 from rhombus_dataset.errors import DatasetError
 
 COLUMN: Final = "image.bytes"
+ROW_GROUP_PICTURES: Final = 100
+ROW_GROUP_BYTES: Final = 64 * 1024 * 1024
+_SCALARS: Final = [field.name for field in (*schema.PLANNED, *schema.MEASURED)]
+_REPEATING: Final = [
+    "split", "camera_uuid", "camera_name", "location", "timezone", "view", "downscale",
+    "crop_x", "crop_y", "crop_width", "crop_height", "width", "height", "mime_type",
+]  # fmt: skip
 _READ_AHEAD: Final = 512
 """Bytes; a page header without statistics takes some thirty, the definition levels a few more."""
+
+
+def open_writer(path: Path, data_schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer for a data file: ``data_schema`` is schema.data_schema(), perhaps with more columns."""
+    return pq.ParquetWriter(
+        path,
+        data_schema,
+        # Pictures do not get smaller, and statistics would put small ones whole in the footer. Snappy, since
+        # zstd sets up a large context for each of twenty small columns of a row group.
+        compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "SNAPPY"),
+        use_dictionary=_REPEATING,
+        write_statistics=_SCALARS,
+        write_page_index=True,
+    )
+
+
+def row_groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """From where to where each row group goes, for pictures of these lengths in bytes."""
+    start = 0
+    size = 0
+    for i, length in enumerate(lengths):
+        if i > start and (i - start == ROW_GROUP_PICTURES or size + length > ROW_GROUP_BYTES):
+            yield start, i
+            start, size = i, 0
+        size += length
+    if start < len(lengths):
+        yield start, len(lengths)
 
 
 @dataclass(frozen=True, slots=True)

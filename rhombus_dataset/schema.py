@@ -67,6 +67,14 @@ def features() -> dict[str, dict[str, str]]:
     return found
 
 
+def card_features() -> list[dict[str, Any]]:
+    """The same as a data card's front matter names them."""
+    return [
+        {"name": name, "dtype": "image" if feature["_type"] == "Image" else feature["dtype"]}
+        for name, feature in features().items()
+    ]
+
+
 def data_schema() -> pa.Schema:
     """Of ``data/*.parquet``: the ``ok`` frames with their pictures."""
     info = json.dumps({"info": {"features": features()}})
@@ -86,6 +94,8 @@ PLAN_FILE: Final = "plan.yaml"
 LOCK_FILE: Final = "plan.lock.json"
 LOCK_TIMES_FILE: Final = "plan.lock.parquet"
 CARD_FILE: Final = "README.md"
+CROISSANT_FILE: Final = "croissant.json"
+REPORT_FILE: Final = "report.html"
 ERASED_FILE: Final = "erased.json"
 MANIFEST_FOLDER: Final = "manifest"
 DATA_FOLDER: Final = "data"

@@ -93,7 +93,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         staged.mkdir()
         try:
             yield staged
-            for file in staged.iterdir():
+            for file in staged.rglob("*"):
                 sync(file)
             sync(staged)
             if path.exists():

@@ -16,7 +16,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from rhombus_dataset import decode, manifest, schema
-from rhombus_dataset.card import card_text
+from rhombus_dataset.annotations import annotation_paths, read_annotation_file
+from rhombus_dataset.card import card_texts
 from rhombus_dataset.erasures import Erasure, erased_rows, read_erasures
 from rhombus_dataset.errors import DatasetError, RhombusDatasetError
 from rhombus_dataset.frame import Status
@@ -296,16 +297,37 @@ class _Verifying:
     def _texts(self, complete: bool) -> None:
         if not (self._folder / schema.PLAN_FILE).is_file():
             self._fault(schema.PLAN_FILE, "missing")
-        card = self._folder / schema.CARD_FILE
         if not complete:
             return
-        if not card.is_file():
-            self._fault(schema.CARD_FILE, "missing: run the build again")
-        elif not self._faults and card.read_bytes() != card_text(self._folder).encode():
-            self._fault(
-                schema.CARD_FILE,
-                "not the card of this manifest (changed by hand, or by a run that was killed): build again",
-            )
+        self._annotations()
+        # Of a damaged manifest no card can be made.
+        expected = card_texts(self._folder) if not self._faults else {}
+        for name in (schema.CARD_FILE, schema.CROISSANT_FILE):
+            path = self._folder / name
+            if not path.is_file():
+                self._fault(name, "missing: run the build again")
+            elif name in expected and path.read_bytes() != expected[name].encode():
+                self._fault(
+                    name,
+                    "not the card of this manifest (changed by hand, or by a run that was killed): build again",
+                )
+
+    def _annotations(self) -> None:
+        paths = annotation_paths(self._folder)
+        if not paths or self._faults:
+            return
+        known = manifest.read_manifest(self._folder, ["frame_id", "status"])
+        known = known.filter(pa.compute.equal(known.column("status"), str(Status.OK))).column("frame_id")
+        for path in paths:
+            name = str(path.relative_to(self._folder))
+            try:
+                ids = read_annotation_file(path).column("frame_id")
+            except DatasetError as error:
+                self._fault(name, str(error))
+                continue
+            lost = pa.compute.sum(pa.compute.invert(pa.compute.is_in(ids, known))).as_py()
+            if lost:
+                self._fault(name, f"{lost} annotations are of frames that are not there: import the labels again")
 
     def _fault(self, file: str, message: str) -> None:
         self._faults.append(Fault(file, message, self._shard))

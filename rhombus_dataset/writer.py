@@ -7,7 +7,6 @@ its manifest slice, written last: a shard counts once its slice stands.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,23 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rhombus_dataset import manifest, schema
+from rhombus_dataset import manifest, pictures, schema
 from rhombus_dataset.frame import Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.journal import Journal, Reading, Record
 from rhombus_dataset.schedule import Schedule, Shard
 from rhombus_dataset.storage import sha256_of, staged_file, staged_folder, translated
 
-ROW_GROUP_PICTURES: Final = 100
-ROW_GROUP_BYTES: Final = 64 * 1024 * 1024
 MAX_FULL_SIDE_PX: Final = 20_000
 """No camera has a longer side: a picture that implies one was not cropped or scaled as asked."""
-
-_SCALARS: Final = [field.name for field in (*schema.PLANNED, *schema.MEASURED)]
-_REPEATING: Final = [
-    "split", "camera_uuid", "camera_name", "location", "timezone", "view", "downscale",
-    "crop_x", "crop_y", "crop_width", "crop_height", "width", "height", "mime_type",
-]  # fmt: skip
 
 
 def commit_shard(
@@ -126,35 +117,13 @@ def _manifest_table(
 def _write_parquet(path: Path, table: pa.Table, records: list[Record], reading: Reading) -> str:
     data_schema = schema.data_schema()
     with staged_file(path) as staged:
-        with pq.ParquetWriter(
-            staged,
-            data_schema,
-            # Pictures do not get smaller, and statistics would put small ones whole in the footer. Snappy,
-            # since zstd sets up a large context for each of twenty small columns of a row group.
-            compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "SNAPPY"),
-            use_dictionary=_REPEATING,
-            write_statistics=_SCALARS,
-            write_page_index=True,
-        ) as writer:
-            for start, stop in _row_groups(records):
+        with pictures.open_writer(staged, data_schema) as writer:
+            for start, stop in pictures.row_groups([record.stop - record.start for record in records]):
                 part = table.slice(start, stop - start)
                 names = [f"{frame_id}.jpg" for frame_id in part.column("frame_id").to_pylist()]
                 image = _image_column(names, records[start:stop], reading)
                 writer.write_table(pa.table([image, *part.columns], schema=data_schema))
         return sha256_of(staged)
-
-
-def _row_groups(records: list[Record]) -> Iterator[tuple[int, int]]:
-    start = 0
-    size = 0
-    for i, record in enumerate(records):
-        length = record.stop - record.start
-        if i > start and (i - start == ROW_GROUP_PICTURES or size + length > ROW_GROUP_BYTES):
-            yield start, i
-            start, size = i, 0
-        size += length
-    if start < len(records):
-        yield start, len(records)
 
 
 def _image_column(names: list[str], records: list[Record], reading: Reading) -> pa.Array:
@@ -166,10 +135,8 @@ def _image_column(names: list[str], records: list[Record], reading: Reading) -> 
     bounds = offsets.tolist()
     for record, start, stop in zip(records, bounds[:-1], bounds[1:], strict=True):
         reading.picture_into(record, target[start:stop])
-    pictures = pa.Array.from_buffers(
-        pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)]
-    )
-    return pa.StructArray.from_arrays([pictures, pa.array(names, pa.string())], fields=list(schema.IMAGE.type))
+    encoded = pa.Array.from_buffers(pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+    return pa.StructArray.from_arrays([encoded, pa.array(names, pa.string())], fields=list(schema.IMAGE.type))
 
 
 def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: Reading) -> str:

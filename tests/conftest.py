@@ -104,3 +104,8 @@ def build_thousand(folder: Path, clips: list[Path], data_format: str = "parquet"
 def thousand(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Path:
     """A dataset of 1,050 rows: real footage, where it is at hand."""
     return build_thousand(tmp_path_factory.mktemp("thousand"), clips)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder, by its path in it."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

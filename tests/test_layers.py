@@ -17,7 +17,7 @@ LAYERS = [
     # pure
     ["hashing", "plan", "schema", "local_time", "timestamps_file", "lock", "splits", "schedule", "sampler"],
     # one effect
-    ["storage", "credentials", "decode", "quota", "sources"],
+    ["storage", "pictures", "credentials", "decode", "quota", "sources"],
     # unit
     ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations"],
     # whole
@@ -25,9 +25,12 @@ LAYERS = [
     # consumers
     [
         "markup",
-        "annotations",
-        "pictures",
         "dataset",
+        "croissant",
+        "exports",
+        "labels",
+        "report_page",
+        "import_labels",
         "pytorch",
         "summary",
         "contact_sheet",
@@ -65,7 +68,7 @@ OWN_PLACE = {
     "torch": {"pytorch"},
     "jinja2": {"markup"},
     "tqdm": {"progress"},
-    "yaml": {"marked_yaml", "card"},
+    "yaml": {"marked_yaml", "card", "exports.yolo", "labels.yolo"},
     "simplejpeg": {"decode", "sources.recordings.render"},
 }
 

@@ -1,0 +1,24 @@
+"""Hugging Face ``imagefolder``: pictures by split, and their fields beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rhombus_dataset import schema
+from rhombus_dataset.dataset import Dataset
+from rhombus_dataset.exports.pictures import FIELDS
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """``train/<frame_id>.jpg``, and ``train/metadata.parquet`` with a row for each."""
+    for split in dataset.splits:
+        part = dataset.split(split)
+        (folder / split).mkdir()
+        for frame in part:
+            (folder / split / f"{frame.frame_id}.jpg").write_bytes(frame.read())
+        rows = part.to_arrow().select(FIELDS)
+        names = pc.binary_join_element_wise(rows.column("frame_id"), "jpg", ".")
+        pq.write_table(rows.add_column(0, "file_name", names), folder / split / schema.JPEG_METADATA_FILE)

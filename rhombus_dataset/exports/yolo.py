@@ -1,0 +1,43 @@
+"""YOLO, as Ultralytics reads it: https://docs.ultralytics.com/datasets/detect/"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.compute as pc
+import yaml
+
+from rhombus_dataset.dataset import Dataset, Frame
+from rhombus_dataset.exports.pictures import write_pictures
+
+_KEYS: Final = {"validation": "val"}
+"""What the format calls our splits, where it has another word."""
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """``images/<split>/<frame_id>.jpg``, ``labels/<split>/<frame_id>.txt`` where there are boxes, ``data.yaml``.
+
+    A picture without a label file is background to the format. Classes of whole pictures have no place in it.
+    """
+    boxes = dataset.annotations().filter(pc.field("kind") == "box")
+    labels = sorted(set(boxes.column("label").to_pylist()))
+    numbers = {label: number for number, label in enumerate(labels)}
+    for frame, name in write_pictures(dataset, folder):
+        lines = [_line(frame, annotation.box, numbers[annotation.label])
+                 for annotation in frame.annotations if annotation.kind == "box"]  # fmt: skip
+        if lines:
+            target = (folder / name.replace("images/", "labels/", 1)).with_suffix(".txt")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(lines))
+    described: dict[str, Any] = {"path": "."}
+    described |= {_KEYS.get(split, split): f"images/{split}" for split in dataset.splits}
+    described |= {"nc": len(labels), "names": dict(enumerate(labels))}
+    (folder / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), "utf-8")
+
+
+def _line(frame: Frame, box: tuple[float, float, float, float], number: int) -> str:
+    x, y, width, height = box
+    centre = (x + width / 2) / frame.width_px, (y + height / 2) / frame.height_px
+    size = width / frame.width_px, height / frame.height_px
+    return f"{number} {' '.join(repr(value) for value in (*centre, *size))}\n"

@@ -1,0 +1,37 @@
+"""COCO: https://cocodataset.org/#format-data (boxes, and COCO Camera Traps' classes of whole pictures)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rhombus_dataset.labels.said import Said, places
+
+
+def read(path: Path, content: dict[str, Any]) -> Iterator[Said]:
+    """A box an annotation with ``bbox``, a class one without."""
+    with places(path, "its lists"):
+        images = {image["id"]: image for image in content["images"]}
+        labels = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
+        annotations = list(content["annotations"])
+    for number, annotation in enumerate(annotations):
+        with places(path, f"annotations[{number}]"):
+            image = images[annotation["image_id"]]
+            score, made_by = annotation.get("score"), annotation.get("made_by")
+            box = annotation.get("bbox")
+            size = (float(image["width"]), float(image["height"])) if "width" in image else None
+            said = Said(
+                picture=str(image["file_name"]),
+                label=labels[annotation["category_id"]],
+                box=None if box is None else _four(box),
+                size=size if box is not None else None,
+                confidence=None if score is None else float(score),
+                made_by=None if made_by is None else str(made_by),
+            )
+        yield said
+
+
+def _four(box: Any) -> tuple[float, float, float, float]:
+    x, y, width, height = map(float, box)
+    return x, y, width, height

@@ -1,0 +1,57 @@
+"""CVAT for images 1.1: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.labels.said import Said, places
+
+_SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
+
+
+def read(path: Path) -> Iterator[Said]:
+    """A box a ``box``, a class a ``tag``; other shapes are told."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    return _read(path)
+
+
+def _read(path: Path) -> Iterator[Said]:
+    depth = 0
+    owner: str | None = None
+    try:
+        for event, element in ElementTree.iterparse(path, events=("start", "end")):
+            depth += 1 if event == "start" else -1
+            if depth == 1 and event == "start" and element.tag != "annotations":
+                raise UsageError(f"{path}: begins with <{element.tag}>, expected CVAT's <annotations>")
+            if event == "end" and element.tag == "username" and owner is None:
+                owner = element.text
+            if event == "end" and element.tag == "image" and depth == 1:
+                yield from _image(path, element, owner)
+                element.clear()
+    except ElementTree.ParseError as error:
+        raise UsageError(f"{path}: not XML: {error}") from None
+
+
+def _image(path: Path, image: ElementTree.Element, owner: str | None) -> Iterator[Said]:
+    with places(path, "an image"):
+        name = image.attrib["name"]
+        size = float(image.attrib["width"]), float(image.attrib["height"])
+    for shape in image:
+        with places(path, f"image {name!r}, {shape.tag}"):
+            label = shape.attrib["label"]
+            made_by = "auto" if shape.attrib.get("source") == "auto" else owner
+            if shape.tag == "tag":
+                said = Said(name, label, made_by=made_by)
+            elif shape.tag == "box" and not float(shape.attrib.get("rotation", 0)):
+                left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+                said = Said(name, label, (left, top, right - left, bottom - top), size, made_by=made_by)
+            elif shape.tag in _SHAPES or shape.tag == "box":
+                what = "turned box" if shape.tag == "box" else shape.tag
+                said = Said(name, label, problem=f"a {what}, where boxes and tags are taken")
+            else:
+                raise ValueError(f"unknown shape {shape.tag}")
+        yield said

@@ -1,0 +1,50 @@
+"""YOLO: a folder with data.yaml and labels/, https://docs.ultralytics.com/datasets/detect/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.labels.said import Said, places
+
+
+def read(path: Path) -> Iterator[Said]:
+    """A box a line of ``labels/**/*.txt``: class, centre, size, and a sixth number that is the confidence."""
+    described = path / "data.yaml"
+    if not described.is_file():
+        raise UsageError(
+            f"{path}: no data.yaml in it: expected a YOLO folder, or a COCO, CVAT or Label Studio file"
+        )
+    with places(described, "names"):
+        try:
+            names = yaml.safe_load(described.read_text("utf-8"))["names"]
+        except yaml.YAMLError as error:
+            raise ValueError(str(error).splitlines()[0]) from None
+        labels = {
+            int(number): str(name)
+            for number, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
+        }
+    for file in sorted(path.rglob("labels/**/*.txt")):
+        with places(file, "its text"):
+            lines = file.read_text("utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            with places(file, f"line {number}"):
+                values = [float(value) for value in line.split()]
+                if not values:
+                    continue
+                label = labels[int(values[0])]
+                if len(values) in (5, 6):
+                    x, y, width, height = values[1:5]
+                    said = Said(
+                        picture=file.name,
+                        label=label,
+                        box=(x - width / 2, y - height / 2, width, height),
+                        size=(1.0, 1.0),
+                        confidence=values[5] if len(values) == 6 else None,
+                    )
+                else:
+                    said = Said(file.name, label, problem="an outline, where boxes are taken")
+            yield said

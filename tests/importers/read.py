@@ -1,0 +1,78 @@
+"""Reads an export with its format's own tools, and prints what they saw as JSON.
+
+Run by the interpreter of an environment of its own (scripts/importers): these tools pin old versions of packages
+that this project needs newer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+FRAME_ID = re.compile(r"[0-9a-f]{20}")
+
+
+def by_datumaro(path: str, name: str) -> dict[str, Any]:
+    import datumaro
+
+    dataset = datumaro.Dataset.import_from(path, name)
+    kinds = datumaro.AnnotationType
+    labels = [label.name for label in dataset.categories()[kinds.label]]
+    frames: dict[str, list[Any]] = {}
+    for item in dataset:
+        said = frames.setdefault(FRAME_ID.search(item.id).group(), [])  # type: ignore[union-attr]
+        for annotation in item.annotations:
+            box = annotation.get_bbox() if annotation.type == kinds.bbox else None
+            said.append([labels[annotation.label], box and [float(value) for value in box]])
+    return {"frames": frames}
+
+
+def by_label_studio(path: str) -> dict[str, Any]:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface(Path(path, "label_config.xml").read_text())
+    interface.validate()
+    frames: dict[str, list[Any]] = {}
+    exported = []
+    for number, task in enumerate(json.loads(Path(path, "tasks.json").read_text())):
+        said = frames.setdefault(task["data"]["frame_id"], [])
+        for prediction in task["predictions"]:
+            problems = interface.validate_prediction(prediction, return_errors=True)
+            if problems:
+                raise SystemExit(f"{task['data']}: {problems}")
+            for result in prediction["result"]:
+                value = result["value"]
+                if result["type"] == "choices":
+                    said.append([value["choices"][0], None])
+                else:
+                    unit = result["original_width"] / 100, result["original_height"] / 100
+                    box = [
+                        value["x"] * unit[0],
+                        value["y"] * unit[1],
+                        value["width"] * unit[0],
+                        value["height"] * unit[1],
+                    ]
+                    said.append([value["rectanglelabels"][0], box])
+        # What a person gets who accepts the predictions, and exports.
+        accepted = [
+            {
+                "id": 1,
+                "completed_by": {"id": 7, "email": "ana@example.com"},
+                "result": p["result"],
+                "was_cancelled": False,
+            }
+            for p in task["predictions"]
+        ]
+        exported.append({"id": number, "data": task["data"], "annotations": accepted, "predictions": []})
+    Path(path, "exported.json").write_text(json.dumps(exported))
+    return {"frames": frames}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    form, folder = sys.argv[1:]
+    print(json.dumps(by_label_studio(folder) if form == "label-studio" else by_datumaro(folder, form)))
