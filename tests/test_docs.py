@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.exports import FORMATS
 from rhombus_dataset.plan import load_plan
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS
 from rhombus_dataset.verify import verify
@@ -61,6 +66,23 @@ def test_the_readme_names_every_column_command_and_file() -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_the_readmes_python_runs(thousand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(thousand, tmp_path / "loading-dock")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(text, "README.md", "exec"), names)
+    assert len(names["doors"]) > 100
+    assert len(list(names["loader"])) > 10
+    assert len(names["train"]) == len(names["dataset"].split("train"))
+
+
+def test_the_readme_names_every_export() -> None:
+    for to in FORMATS:
+        assert f"| `{to}` |" in README, to
+
+
 def test_exports_are_all() -> None:
     public = {name for name in vars(rhombus_dataset) if not name.startswith("_")}
     assert set(rhombus_dataset.__all__) <= public
@@ -68,23 +90,25 @@ def test_exports_are_all() -> None:
         assert getattr(rhombus_dataset, name).__doc__
 
 
-def test_the_quickstart_notebook_runs(tmp_path: Path) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_each_notebook_runs_and_shows_something(name: str, tmp_path: Path) -> None:
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace('"../configs', f'"{CONFIGS}')
-    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in code), "outputs are not committed"
+    for cell in code:
+        cell.source = cell.source.replace("../configs", str(CONFIGS))
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
-    shown = [
-        kind
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        for kind in output.get("data", {})
-    ]
-    assert "image/jpeg" in shown
+    shown = [kind for cell in code for output in cell.outputs for kind in output.get("data", {})]
+    assert "image/png" in shown
     assert "text/html" in shown
-    assert all(not cell.outputs for cell in nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", 4).cells
-               if cell.cell_type == "code"), "outputs are not committed"  # fmt: skip
+    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+
+
+def test_there_are_the_notebooks_that_the_readme_names() -> None:
+    assert NOTEBOOKS == ["explore", "quickstart", "train"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,15 @@ from hypothesis import strategies as st
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.sources.recordings.render import render
-from rhombus_dataset.sources.recordings.scene import Stamp, camera_code, draw, read_stamp
+from rhombus_dataset.sources.recordings.scene import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Stamp,
+    camera_code,
+    draw,
+    passers,
+    read_stamp,
+)
 
 CAMERA = "DEMO-dock-north-AAAAAA.v0"
 NOON_MS = 1_780_315_200_000  # 2026-06-01T12:00Z
@@ -62,3 +72,28 @@ def test_there_are_quiet_stretches_and_others_where_things_move() -> None:
     runs = "".join("x" if m else "." for m in moving)
     assert "....." in runs, "ten quiet minutes"
     assert "xx" in runs
+
+
+def test_the_truth_about_passers_is_what_is_drawn() -> None:
+    """Where nobody is said to be, the picture is that of the empty scene, but for its clock and its strip."""
+    camera, start_ms = CAMERA, NOON_MS
+    moments = [start_ms + 1_000 * i for i in range(600)]
+    empty = next(t for t in moments if not passers(camera, t))
+    background = draw(camera, empty, 0)
+    kinds = set()
+    for moment in moments[::7]:
+        changed: Any = (draw(camera, moment, 0).astype(int) - background).any(axis=2)
+        changed[:60] = False
+        changed[HEIGHT_PX - 40 :] = False
+        inside = np.zeros_like(changed)
+        for passer in passers(camera, moment):
+            kinds.add(passer.kind)
+            left, right = (round(x * WIDTH_PX / 10_000) for x in (passer.x, passer.x + passer.width))
+            top, bottom = (round(y * HEIGHT_PX / 10_000) for y in (passer.y, passer.y + passer.height))
+            inside[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2] = True
+        # The light moves a little within ten minutes.
+        assert (np.abs(draw(camera, moment, 0).astype(int) - background)[changed & ~inside] <= 3).all()
+        # At the edge, a box may hold no more than air.
+        if any(passer.x > 0 and passer.x + passer.width < 10_000 for passer in passers(camera, moment)):
+            assert (changed & inside).any()
+    assert kinds == {"vehicle", "person"}

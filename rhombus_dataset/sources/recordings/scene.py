@@ -56,6 +56,30 @@ def draw(camera_uuid: str, timestamp_ms: int, offset_ms: int) -> npt.NDArray[np.
     return rgb
 
 
+@dataclass(frozen=True, slots=True)
+class Passer:
+    """Who passes: ``vehicle`` or ``person``, and where, in permyriads of the full frame."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def passers(camera_uuid: str, timestamp_ms: int) -> list[Passer]:
+    """The truth about the scene before a camera: who is in the picture, the visible part of each, if any."""
+    found = []
+    for thing in _things(int(camera_code(camera_uuid), 16), timestamp_ms):
+        half_px, above_px, below_px = (120, 110, 22) if thing.kind == "vehicle" else (24, 152, 5)
+        left, right = max(0.0, thing.x - half_px), min(float(WIDTH_PX), thing.x + half_px)
+        if left < right:
+            x, width = left * PERMYRIAD / WIDTH_PX, (right - left) * PERMYRIAD / WIDTH_PX
+            y, height = (thing.y - above_px) * PERMYRIAD / HEIGHT_PX, (above_px + below_px) * PERMYRIAD / HEIGHT_PX
+            found.append(Passer(thing.kind, x, y, width, height))
+    return found
+
+
 def read_stamp(rgb: npt.NDArray[np.uint8], geometry: Geometry = WHOLE) -> Stamp | None:
     """What the strip states in a picture of the scene that holds all of it.
 

@@ -1,0 +1,172 @@
+"""A dataset drawn with matplotlib: each function returns a figure, and leaves matplotlib as it was."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from rhombus_dataset.dataset import Dataset, Frame
+from rhombus_dataset.decode import Scale
+from rhombus_dataset.errors import MissingExtra, UsageError
+from rhombus_dataset.frame import Status
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+except ModuleNotFoundError:
+    raise MissingExtra("rhombus_dataset.plots", "plots") from None
+
+# Okabe and Ito's colours, which people with colour blindness tell apart.
+_COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_STATUS_COLOURS: Final = {
+    Status.OK: "#0072B2",
+    Status.MISSING: "#E69F00",
+    Status.FAILED: "#D55E00",
+    Status.CORRUPT: "#CC79A7",
+    Status.ERASED: "#999999",
+}
+_MAX_PICTURES: Final = 100
+
+
+def plot_coverage(dataset: Dataset) -> Figure:
+    """Frames by camera and hour of the day on the camera's own clock, daylight saving included."""
+    figure, axes = _figure(dataset, rows=dataset.to_pandas()["camera_name"].nunique())
+    if not len(dataset):
+        return figure
+    rows = dataset.to_pandas()
+    hours = _local_hours(rows)
+    counts = pd.crosstab(rows["camera_name"], hours).reindex(columns=range(24), fill_value=0)
+    shown = axes.imshow(np.where(counts > 0, counts, np.nan), aspect="auto", cmap="cividis_r", vmin=0)
+    figure.colorbar(shown, ax=axes, label="frames")
+    if len(counts) <= 40:
+        for (y, x), count in np.ndenumerate(counts.to_numpy()):
+            if count:
+                dark = count > counts.to_numpy().max() / 2
+                axes.text(x, y, str(count), ha="center", va="center", size=7, color="white" if dark else "black")
+    axes.set_xticks(range(24), [f"{hour:02d}" for hour in range(24)])
+    axes.set_yticks(range(len(counts)), list(counts.index))
+    axes.set_xlabel("hour on the camera's clock")
+    axes.set_title(f"{dataset.name}: frames by camera and hour")
+    return figure
+
+
+def plot_outcomes(dataset: Dataset) -> Figure:
+    """What became of every planned frame of the whole dataset, by camera."""
+    rows = dataset.manifest.select(["camera_name", "status"]).to_pandas()
+    counts = pd.crosstab(rows["camera_name"], rows["status"])
+    figure, axes = _figure(dataset, rows=len(counts), needs_frames=False)
+    left = np.zeros(len(counts))
+    for status in Status:
+        if status in counts:
+            values = counts[str(status)].to_numpy()
+            axes.barh(counts.index, values, left=left, color=_STATUS_COLOURS[status], label=str(status))
+            left += values
+    axes.invert_yaxis()
+    axes.set_xlabel("planned frames")
+    axes.set_title(f"{dataset.name}: what became of them")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=5, frameon=False)
+    return figure
+
+
+def plot_timeline(dataset: Dataset) -> Figure:
+    """Each frame by time (UTC) and camera, coloured by split; planned frames that are not there as crosses."""
+    rows = dataset.manifest.select(["camera_name", "timestamp", "split", "status"]).to_pandas()
+    cameras = {name: place for place, name in enumerate(sorted(rows["camera_name"].unique()))}
+    figure, axes = _figure(dataset, rows=len(cameras), needs_frames=False)
+    there = dataset.to_pandas()
+    for colour, split in zip(_COLOURS * 10, rows["split"].unique(), strict=False):
+        part = there[there["split"] == split]
+        places = part["camera_name"].map(cameras)
+        axes.plot(part["timestamp"], places, "|", color=colour, markersize=12, label=split)
+    lost = rows[rows["status"] != Status.OK]
+    if len(lost):
+        places = lost["camera_name"].map(cameras) + 0.3
+        axes.plot(lost["timestamp"], places, "x", color="#D55E00", markersize=4, label="not there")
+    axes.set_yticks(list(cameras.values()), list(cameras))
+    axes.set_ylim(len(cameras) - 0.4, -0.6)
+    axes.set_xlabel("UTC")
+    axes.tick_params(axis="x", labelrotation=20)
+    axes.set_title(f"{dataset.name}: when")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure
+
+
+def plot_measures(dataset: Dataset) -> Figure:
+    """How bright (mean grey value, 0 to 255) and how sharp (variance of the Laplacian) frames are, by camera."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = dataset.to_pandas()
+    if not len(rows):
+        return _nothing(figure, left)
+    dullest, sharpest = max(0.1, float(rows["sharpness"].min())), max(1.0, float(rows["sharpness"].max()))
+    for colour, (name, part) in zip(_COLOURS * 100, rows.groupby("camera_name"), strict=False):
+        style = {"histtype": "step", "color": colour, "label": str(name)}
+        left.hist(part["luma"], bins=np.linspace(0, 255, 52), **style)
+        right.hist(part["sharpness"].clip(lower=dullest), bins=np.geomspace(dullest, 1.01 * sharpest, 52), **style)
+    right.set_xscale("log")
+    left.set_xlabel("luma (0 to 255)")
+    right.set_xlabel("sharpness (variance of the Laplacian)")
+    left.set_ylabel("frames")
+    if rows["camera_name"].nunique() <= 12:
+        right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.suptitle(f"{dataset.name}: brightness and sharpness")
+    return figure
+
+
+def plot_pictures(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure:
+    """Evenly spaced frames, decoded at 1/``scale`` of their size, with what was labelled on them.
+
+    Raises UsageError for fewer than 1 or more than 100 pictures, and DatasetError where one cannot be read.
+    """
+    if not 1 <= count <= _MAX_PICTURES:
+        raise UsageError(f"count: expected 1 to {_MAX_PICTURES} pictures, got {count}")
+    frames = [dataset[i * len(dataset) // count] for i in range(min(count, len(dataset)))] if len(dataset) else []
+    columns = min(4, max(1, len(frames)))
+    rows = max(1, -(-len(frames) // columns))
+    figure = Figure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for place in axes:
+        place.set_axis_off()
+    if not frames:
+        return _nothing(figure, axes[0])
+    for place, frame in zip(axes, frames, strict=False):
+        _picture(place, frame, scale)
+    return figure
+
+
+def _picture(axes: Axes, frame: Frame, scale: Scale) -> None:
+    picture = frame.decode(scale)
+    axes.imshow(picture)
+    axes.set_title(f"{frame.camera_name} · {frame.view}\n{frame.local_time:%Y-%m-%d %H:%M:%S}", size=8)
+    across, down = picture.shape[1] / frame.width_px, picture.shape[0] / frame.height_px
+    for annotation in frame.annotations:
+        if annotation.kind == "box":
+            x, y, width, height = annotation.box
+            corner = x * across - 0.5, y * down - 0.5
+            axes.add_patch(Rectangle(corner, width * across, height * down, fill=False, color="#E69F00"))
+            axes.text(*corner, annotation.label, size=7, color="black", backgroundcolor="#E69F00", va="bottom")
+
+
+def _local_hours(rows: pd.DataFrame) -> pd.Series[int]:
+    hours = pd.Series(0, index=rows.index)
+    for zone, part in rows.groupby("timezone"):
+        hours[part.index] = part["timestamp"].dt.tz_convert(str(zone)).dt.hour
+    return hours
+
+
+def _figure(dataset: Dataset, rows: int, *, needs_frames: bool = True) -> tuple[Figure, Axes]:
+    """As high as so many cameras need."""
+    figure = Figure(figsize=(9, 1.8 + 0.28 * max(2, rows)), layout="constrained")
+    axes = figure.subplots()
+    if needs_frames and not len(dataset):
+        _nothing(figure, axes)
+    return figure, axes
+
+
+def _nothing(figure: Figure, axes: Axes) -> Figure:
+    axes.text(0.5, 0.5, "no frames", ha="center", va="center", transform=axes.transAxes)
+    axes.set_axis_off()
+    return figure
