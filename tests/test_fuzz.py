@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 import rhombus_dataset
 from rhombus_dataset import wire
+from rhombus_dataset.card import write_cards
 from rhombus_dataset.errors import DatasetError, InvalidFile
 from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.journal import Journal
@@ -140,7 +141,11 @@ def received(image: bytes) -> Outcome:
 
 def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:
     """Every damage is found, told and repaired without a traceback."""
-    golden = ROOT / "tests" / "golden" / "dataset"
+    golden = tmp_path / "golden"
+    shutil.copytree(ROOT / "tests" / "golden" / "dataset", golden)
+    # Its cards are those of an earlier version; with today's, nothing is wrong with it.
+    write_cards(golden)
+    assert verify(golden).problems == ()
     names = sorted(path.relative_to(golden) for path in golden.rglob("*") if path.is_file())
     count, found = 1_000, 0
     for case in range(count):

@@ -13,10 +13,10 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 import rhombus_dataset
-from rhombus_dataset import manifest, report_page
+from rhombus_dataset import manifest
 from rhombus_dataset.annotations import FOLDER, class_annotation, write_annotations
 from rhombus_dataset.dataset import open_dataset
-from rhombus_dataset.report_page import report_html, write_report
+from rhombus_dataset.report_page import album, report_html, write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 PLAN = """\
@@ -384,7 +384,7 @@ def test_what_cannot_be_shown_says_why(
     for path in pictures[::2]:
         path.write_bytes(path.read_bytes()[:2000])
     pictures[1].unlink()
-    monkeypatch.setattr(report_page, "MAX_PICTURE_BYTES", 20_000)
+    monkeypatch.setattr(album, "MAX_PICTURE_BYTES", 20_000)
     page = opened(write_report(damaged))
     text = page.locator("#sheets").inner_text()
     for words in ("cannot be shown: damaged JPEG", "cannot be read", "left out: the page has reached its limit"):
