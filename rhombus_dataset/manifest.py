@@ -67,7 +67,7 @@ def read_slice(path: Path) -> pa.Table:
     """The rows of one slice, every page checked against its checksum. Raises DatasetError."""
     try:
         return pq.read_table(path, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({_short(error)})") from None
 
 
