@@ -206,6 +206,11 @@ def _splits_text(lock: Lock) -> str:
         return "The plan makes no splits."
     if lock.splits["by"] == "camera":
         return "Split by camera: no camera is in two splits."
+    if lock.splits["by"] == "location":
+        return "Split by location: no location is in two splits."
+    if lock.splits["by"] == "column":
+        column = _code(lock.splits["column"])
+        return f"Split by the column `{column}` of the timestamps file: no value of it is in two splits."
     return (
         f"Split by time: blocks of {lock.splits['block'] // 1000} s, the same for all cameras, with "
         f"{lock.splits['embargo'] // 1000} s left out where the split changes."

@@ -10,13 +10,14 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rhombus_dataset import schema
@@ -29,8 +30,8 @@ from rhombus_dataset.local_time import (
     window_intervals,
     zone_offsets,
 )
-from rhombus_dataset.plan.model import CameraSplits, Plan, RhombusSource, TimestampsSampling
-from rhombus_dataset.timestamps_file import read_timestamps
+from rhombus_dataset.plan.model import CameraSplits, ColumnSplits, Plan, RhombusSource, TimestampsSampling
+from rhombus_dataset.timestamps_file import TimestampRows, read_timestamps
 
 LOCK_VERSION: Final = 1
 FOOTAGE_LAG_MS: Final = 5 * 60_000
@@ -60,15 +61,24 @@ class LockedZone:
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
     """The times of a timestamps file: ``camera`` (int32, an index of the lock's cameras) and
-    ``timestamp_ms`` (int64, UTC), sorted by both, each pair once."""
+    ``timestamp_ms`` (int64, UTC), sorted by both, each pair once.
+
+    Where splits are by a column, ``group`` (int32) is an index of ``groups``, the texts in it."""
 
     camera: npt.NDArray[np.int32]
     timestamp_ms: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int32] | None = None
+    groups: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Times):
             return NotImplemented
-        return np.array_equal(self.camera, other.camera) and np.array_equal(self.timestamp_ms, other.timestamp_ms)
+        if self.group is None or other.group is None:
+            same_groups = self.group is other.group
+        else:
+            same_groups = self.groups == other.groups and np.array_equal(self.group, other.group)
+        same_times = np.array_equal(self.timestamp_ms, other.timestamp_ms)
+        return same_groups and same_times and np.array_equal(self.camera, other.camera)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -123,11 +133,12 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
         for zone in sorted({camera.timezone for camera in cameras})
     }
     if isinstance(plan.sampling, TimestampsSampling):
-        camera, timestamp_ms = read_timestamps(
+        column = plan.splits.column if isinstance(plan.splits, ColumnSplits) else None
+        rows = read_timestamps(
             plan.sampling.file, {c.uuid: i for i, c in enumerate(cameras)},
-            {c.name: i for i, c in enumerate(cameras)}, [c.timezone for c in cameras], now_ms,
+            {c.name: i for i, c in enumerate(cameras)}, [c.timezone for c in cameras], now_ms, column,
         )  # fmt: skip
-        times, notes = _in_windows(camera, timestamp_ms, cameras, windows if plan.windows else None)
+        times, notes = _in_windows(rows, cameras, windows if plan.windows else None)
     zones = {zone: _locked_zone(zone, spans, times) for zone, spans in windows.items()}
     splits = None if plan.splits is None else plan.splits.model_dump(mode="json")
     if isinstance(plan.splits, CameraSplits) and splits is not None:
@@ -163,13 +174,12 @@ def _distinct_views(names: Iterable[str], views: dict[str, Geometry]) -> tuple[s
 
 
 def _in_windows(
-    camera: npt.NDArray[np.int32],
-    timestamp_ms: npt.NDArray[np.int64],
+    rows: TimestampRows,
     cameras: tuple[LockedCamera, ...],
     windows: dict[str, Intervals] | None,
 ) -> tuple[Times, list[str]]:
-    order = np.lexsort((timestamp_ms, camera))
-    camera, timestamp_ms = camera[order], timestamp_ms[order]
+    order = np.lexsort((rows.timestamp_ms, rows.camera))
+    camera, timestamp_ms = rows.camera[order], rows.timestamp_ms[order]
     kept = np.ones(len(order), np.bool_)
     kept[1:] = (np.diff(camera) != 0) | (np.diff(timestamp_ms) != 0)
     notes: list[str] = []
@@ -181,7 +191,14 @@ def _in_windows(
             kept[start:stop] &= inside(timestamp_ms[start:stop], windows[locked.timezone])
     if dropped := len(kept) - repeated - int(np.count_nonzero(kept)):
         notes.append(f"{dropped} times of the timestamps file lie outside the windows: left out")
-    return Times(camera[kept], timestamp_ms[kept]), notes
+    if rows.group is None:
+        return Times(camera[kept], timestamp_ms[kept]), notes
+    # Groups are numbered by their names: of those that are left, whatever the order of the file.
+    group = rows.group[order][kept]
+    names = sorted(rows.groups[i] for i in np.unique(group).tolist())
+    place = {name: i for i, name in enumerate(names)}
+    renumbered = np.array([place.get(name, -1) for name in rows.groups], np.int32)
+    return Times(camera[kept], timestamp_ms[kept], renumbered[group], tuple(names)), notes
 
 
 def inside(timestamps_ms: npt.NDArray[np.int64], intervals: Intervals) -> npt.NDArray[np.bool_]:
@@ -211,6 +228,9 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
     if lock.times is not None:
         sink = io.BytesIO()
         table = pa.table({"camera": lock.times.camera, "timestamp_ms": lock.times.timestamp_ms})
+        if lock.times.group is not None:
+            names = pa.array(lock.times.groups, pa.string())
+            table = table.append_column("group", pa.DictionaryArray.from_arrays(lock.times.group, names))
         pq.write_table(table, sink, compression="zstd")
         files[schema.LOCK_TIMES_FILE] = sink.getvalue()
         times_sha256 = _times_checksum(lock.times)
@@ -295,6 +315,11 @@ def _load_times(dataset: Path, sha256: str | None) -> Times | None:
             table.column("camera").to_numpy().astype(np.int32),
             table.column("timestamp_ms").to_numpy().astype(np.int64),
         )
+        if "group" in table.column_names:
+            said = table.column("group").cast(pa.string()).combine_chunks()
+            names = sorted(said.unique().to_pylist())
+            numbers = pc.index_in(said, value_set=pa.array(names, pa.string())).to_numpy().astype(np.int32)
+            times = replace(times, group=numbers, groups=tuple(names))
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing, and {schema.LOCK_FILE} counts on it") from None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -308,6 +333,8 @@ def _times_checksum(times: Times) -> str:
     # Of the times, not of the file: that depends on the version of pyarrow.
     digest = hashlib.sha256(times.camera.astype("<i4").tobytes())
     digest.update(times.timestamp_ms.astype("<i8").tobytes())
+    if times.group is not None:
+        digest.update(times.group.astype("<i4").tobytes() + json.dumps(times.groups).encode())
     return digest.hexdigest()
 
 

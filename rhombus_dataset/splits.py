@@ -1,4 +1,4 @@
-"""Which split a frame belongs to: a stable hash of its block of time, or of its camera.
+"""Which split a frame belongs to: a stable hash of its block of time, or of the group that it is in.
 
 Nothing about the rest of the plan goes into the decision, so a plan that grows moves no frame to another
 split.
@@ -40,13 +40,13 @@ def splits_by_time(
     return pick(hashes(hash_key(seed, "split"), timestamps_ms // splits["block"]), splits["fractions"])
 
 
-def split_by_camera(camera_uuid: str, splits: dict[str, Any], seed: int) -> int:
-    """The split that all frames of this camera belong to."""
+def split_of_group(group: str, splits: dict[str, Any], seed: int) -> int:
+    """The split that all frames of a group (a camera's UUID, a location, a column's value) belong to."""
     names = split_names(splits)
-    for name, uuids in splits["assign"].items():
-        if camera_uuid in uuids:
+    for name, groups in splits["assign"].items():
+        if group in groups:
             return names.index(name)
-    value = hashes(hash_key(seed, "split", camera_uuid), np.zeros(1, np.int64))
+    value = hashes(hash_key(seed, "split", group), np.zeros(1, np.int64))
     return int(pick(value, splits["fractions"])[0])
 
 

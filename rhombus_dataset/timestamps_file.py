@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,25 +24,40 @@ MAX_PROBLEMS: Final = 50
 _ROWS_AT_ONCE: Final = 1 << 14
 
 
+@dataclass(frozen=True, slots=True)
+class TimestampRows:
+    """The file's rows in its order: camera indices (int32) and UTC milliseconds (int64).
+
+    ``group`` (int32) is an index of ``groups``, the texts of the column that splits are by; None without one.
+    """
+
+    camera: npt.NDArray[np.int32]
+    timestamp_ms: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int32] | None
+    groups: tuple[str, ...]
+
+
 def read_timestamps(
     path: Path,
     index_by_uuid: dict[str, int],
     index_by_name: dict[str, int],
     zones: list[str],
     now_ms: int,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The file's rows as camera indices (int32) and UTC milliseconds (int64), in its order.
-
-    Columns: ``camera`` (a name or UUID of the plan's) and one of ``timestamp_ms`` (UTC epoch
-    milliseconds) and ``timestamp`` (ISO 8601; without an offset it is the camera's local clock).
-    Raises InvalidFile with up to 50 problems.
+    group_column: str | None = None,
+) -> TimestampRows:
+    """Read the file. Columns: ``camera`` (a name or UUID of the plan's) and one of ``timestamp_ms`` (UTC epoch
+    milliseconds) and ``timestamp`` (ISO 8601; without an offset it is the camera's local clock); and
+    ``group_column``, where splits are by one. Raises InvalidFile with up to 50 problems.
     """
     problems: list[Problem] = []
-    cameras = [np.empty(0, np.int32)]
+    cameras, groups = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    number_of: dict[str, int] = {}
     times = [np.empty(0, np.int64)]
     line = 2 if path.suffix.lower() == ".csv" else 1
     for part in _parts(path):
         column = _time_column(path, part)
+        if group_column is not None:
+            groups.append(_groups(path, part, group_column, number_of))
         index_of = {
             name: _camera_index(name, index_by_uuid, index_by_name) for name in part["camera"].unique().tolist()
         }
@@ -67,7 +83,20 @@ def read_timestamps(
         problems.append(Problem(str(path), None, None, "", "the file has no rows"))
     if problems:
         raise InvalidFile(problems)
-    return np.concatenate(cameras), np.concatenate(times)
+    group = None if group_column is None else np.concatenate(groups)
+    return TimestampRows(np.concatenate(cameras), np.concatenate(times), group, tuple(number_of))
+
+
+def _groups(path: Path, part: pd.DataFrame, column: str, number_of: dict[str, int]) -> npt.NDArray[np.int32]:
+    """What the column says in each row, numbered; texts that are new get the next numbers."""
+    if column not in part:
+        meant = nearest(column, map(str, part.columns))
+        message = f"splits.column: no column {column!r}, got {', '.join(map(str, part.columns))}"[:300]
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise InvalidFile([Problem(str(path), 1, None, "", message + hint)])
+    codes, texts = pd.factorize(part[column].astype(str).str.strip())
+    numbers = np.array([number_of.setdefault(str(text), len(number_of)) for text in texts], np.int32)
+    return numbers[codes]
 
 
 def _parts(path: Path) -> Iterator[pd.DataFrame]:

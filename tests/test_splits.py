@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,19 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rhombus_dataset.errors import UsageError
+from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.local_time import DAY_MS, HOUR_MS, Intervals, merged
-from rhombus_dataset.lock import inside
+from rhombus_dataset.lock import Lock, inside, load_lock, lock_files, resolve
+from rhombus_dataset.plan import load_plan
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.splits import (
     count_blocks,
     embargoed,
     pick,
-    split_by_camera,
     split_names,
+    split_of_group,
     splits_by_time,
     without_embargo,
 )
+from tests.conftest import NOW_MS
 from tests.locks import JANUARY_MS, WEEK, by_camera, camera, lock, sampling, uuid
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -132,10 +136,10 @@ def test_far_too_many_blocks_are_refused() -> None:
 
 def test_cameras_go_where_they_are_assigned_and_the_others_by_hash() -> None:
     splits = cameras_apart(assign={"test": [uuid(5)]})
-    found = [split_by_camera(uuid(n), splits, seed=1) for n in range(2000)]
+    found = [split_of_group(uuid(n), splits, seed=1) for n in range(2000)]
     assert found[5] == 2
     assert np.bincount(found) / 2000 == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
-    others = [split_by_camera(uuid(n), cameras_apart(), seed=1) for n in range(2000)]
+    others = [split_of_group(uuid(n), cameras_apart(), seed=1) for n in range(2000)]
     assert [n for n in range(2000) if found[n] != others[n]] in ([5], [])
 
 
@@ -192,3 +196,102 @@ def test_an_empty_split_is_refused_with_what_helps() -> None:
         sample(lock(sampling("interval"), cameras, splits=cameras_apart(fractions)))
     with pytest.raises(UsageError, match="no frame falls into test: use a shorter block"):
         sample(lock(sampling("interval"), windows=WEEK, splits=by_time(DAY_MS, fractions=fractions)))
+
+
+def test_cameras_of_a_location_stay_together_and_new_ones_move_nobody() -> None:
+    fractions = {"a": 0.5, "b": 0.5}
+    splits = {"by": "location", "fractions": fractions, "assign": {}}
+
+    def planned(count: int) -> dict[str, str]:
+        cameras = [dataclasses.replace(camera(n), location=f"site-{n % 20}") for n in range(count)]
+        schedule = sample(lock(sampling("interval", every=DAY_MS), cameras, splits=splits))
+        split_of = {schedule.camera_of(s).name: schedule.splits[schedule.split[s]] for s in range(len(schedule))}
+        for n in range(count):
+            assert split_of[f"camera-{n}"] == split_of[f"camera-{n % 20}"]
+        return split_of
+
+    few, many = planned(30), planned(60)
+    assert set(few.values()) == {"a", "b"}
+    assert few.items() <= many.items()
+
+
+TIMES = """camera,timestamp_ms,shift
+dock,1780315200000,early
+dock,1780315260000,late
+gate,1780315200000,early
+gate,1780315320000, night
+gate,1780315330000,late
+"""
+COLUMN_PLAN = """
+version: 1
+name: shifts
+source: {type: rhombus}
+cameras:
+  - {uuid: AAAAAAAAAAAAAAAAAAAAAA, name: dock, location: HQ, timezone: UTC}
+  - {uuid: BBBBBBBBBBBBBBBBBBBBBB, name: gate, timezone: UTC}
+sampling: {strategy: timestamps, file: times.csv}
+splits: {by: column, column: shift, fractions: {train: 0.6, test: 0.4}, assign: {test: [night], train: [early]}}
+"""
+
+
+def locked(tmp_path: Path, times: str = TIMES, change: tuple[str, str] = ("", "")) -> Lock:
+    (tmp_path / "times.csv").write_text(times)
+    (tmp_path / "plan.yaml").write_text(COLUMN_PLAN.replace(*change))
+    return resolve(load_plan(tmp_path / "plan.yaml", NOW_MS), NOW_MS)
+
+
+def test_rows_of_a_timestamps_file_that_say_the_same_stay_together(tmp_path: Path) -> None:
+    found = locked(tmp_path)
+    schedule = sample(found)
+    assert len(schedule) == 5
+    splits: dict[str, set[str]] = {}
+    shifts = {(0, 200): "early", (0, 260): "late", (1, 200): "early", (1, 320): "night", (1, 330): "late"}
+    for row in range(len(schedule)):
+        key = int(schedule.camera[row]), int(schedule.timestamp_ms[row]) // 1000 % 1000
+        splits.setdefault(shifts[key], set()).add(schedule.splits[schedule.split[row]])
+    assert all(len(found_in) == 1 for found_in in splits.values())
+    assert splits["night"] == {"test"}
+    # The lock holds it, whatever becomes of the file and its order.
+    for name, content in lock_files(found).items():
+        (tmp_path / name).write_bytes(content)
+    assert load_lock(tmp_path) == found
+    lines = TIMES.splitlines(keepends=True)
+    turned = locked(tmp_path, lines[0] + "".join(reversed(lines[1:])))
+    assert turned == found
+    assert sample(turned).digest == schedule.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("column: shift", "column: shfit"), "no column 'shfit'.*did you mean shift"),
+        (
+            ("{strategy: timestamps, file: times.csv}", "{strategy: interval, every: 1h}"),
+            "go with strategy: timestamps",
+        ),
+        (("{by: column, column: shift,", "{by: location,"), "this camera has none: give it one"),
+        (("test: [night]", "tset: [night]"), "tset.*did you mean.*test"),
+        (
+            ("train: 0.6, test: 0.4", "a: 0.2, train: 0.2, test: 0.2, c: 0.4"),
+            "need at least as many values of the column",
+        ),
+    ],
+)
+def test_wrong_groups_are_told(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+    with pytest.raises((UsageError, InvalidFile), match=told):
+        sample(locked(tmp_path, change=change))
+
+
+def test_locations_need_names_that_are_there(tmp_path: Path) -> None:
+    text = COLUMN_PLAN.replace("name: gate,", "name: gate, location: Yard,")
+    text = text.replace("{by: column, column: shift,", "{by: location,").replace(
+        "[night], train: [early]", "[Yrad], train: [HQ]"
+    )
+    (tmp_path / "times.csv").write_text(TIMES)
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(InvalidFile, match=r"Yrad' is not a location of the plan.*did you mean.*Yard"):
+        load_plan(tmp_path / "plan.yaml", NOW_MS)
+    (tmp_path / "plan.yaml").write_text(text.replace("Yrad", "Yard"))
+    schedule = sample(resolve(load_plan(tmp_path / "plan.yaml", NOW_MS), NOW_MS))
+    splits = {schedule.camera_of(row).name: schedule.splits[schedule.split[row]] for row in range(len(schedule))}
+    assert splits == {"dock": "train", "gate": "test"}

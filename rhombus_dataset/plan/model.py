@@ -292,7 +292,24 @@ class CameraSplits(Model):
     assign: dict[str, tuple[str, ...]] = {}
 
 
-Splits = Annotated[TimeSplits | CameraSplits, Field(discriminator="by")]
+class LocationSplits(Model):
+    """Whole locations with all their cameras, by hash or as assigned."""
+
+    by: Literal["location"]
+    fractions: Fractions
+    assign: dict[str, tuple[str, ...]] = {}
+
+
+class ColumnSplits(Model):
+    """By a column of a timestamps file: rows that say the same are in one split, by hash or as assigned."""
+
+    by: Literal["column"]
+    column: Annotated[str, Field(min_length=1, max_length=100)]
+    fractions: Fractions
+    assign: dict[str, tuple[str, ...]] = {}
+
+
+Splits = Annotated[TimeSplits | CameraSplits | LocationSplits | ColumnSplits, Field(discriminator="by")]
 
 
 class Output(Model):

@@ -37,7 +37,12 @@ _SOURCES: Final[dict[str, type[BaseModel]]] = {
     "rhombus": model.RhombusSource,
     "recordings": model.RecordingsSource,
 }
-_SPLITS: Final[dict[str, type[BaseModel]]] = {"time": model.TimeSplits, "camera": model.CameraSplits}
+_SPLITS: Final[dict[str, type[BaseModel]]] = {
+    "time": model.TimeSplits,
+    "camera": model.CameraSplits,
+    "location": model.LocationSplits,
+    "column": model.ColumnSplits,
+}
 
 
 def load_plan(path: Path, now_ms: int) -> model.Plan:
@@ -232,7 +237,7 @@ class _Reading:
     def _splits(self, cameras: list[tuple[int, model.Camera]]) -> Any:
         if self._value.get("splits") is None:
             return None
-        raw = self._section("splits", "by: time or by: camera, with fractions")
+        raw = self._section("splits", "by: time, camera, location or column, with fractions")
         if raw is None:
             return None
         fractions = raw.get("fractions")
@@ -240,22 +245,39 @@ class _Reading:
             total = sum(fractions.values())
             if fractions and abs(total - 1) > 1e-6:
                 self._refuse(("splits", "fractions"), f"expected fractions that sum to 1, got {total:g}")
-        if raw.get("by") == "camera" and isinstance(fractions, dict):
-            self._assign(raw.get("assign"), fractions, cameras)
-            if 0 < len(cameras) < len(fractions):
-                self._refuse(
-                    ("splits", "fractions"),
-                    f"{len(fractions)} splits need at least as many cameras, and the plan has {len(cameras)}: "
-                    "name fewer splits, or split by time",
-                )
+        by = raw.get("by")
+        if by == "camera" and isinstance(fractions, dict):
+            known = {camera.name: camera.uuid for _, camera in cameras}
+            known |= {camera.uuid: camera.uuid for _, camera in cameras}
+            known |= {c.uuid[:22]: c.uuid for _, c in cameras if c.uuid.endswith(".v0")}
+            self._assign(raw.get("assign"), fractions, "camera", known)
+            self._enough(fractions, "cameras", len(cameras))
+        if by == "location" and isinstance(fractions, dict):
+            for i, camera in cameras:
+                if not camera.location:
+                    self._refuse(("cameras", i), "splits are by location, and this camera has none: give it one")
+            places = {camera.location: camera.location for _, camera in cameras if camera.location}
+            self._assign(raw.get("assign"), fractions, "location", places)
+            self._enough(fractions, "locations", len(places))
+        if by == "column":
+            self._assign(raw.get("assign"), fractions if isinstance(fractions, dict) else {}, "value", None)
+            sampling = self._value.get("sampling")
+            if isinstance(sampling, dict) and sampling.get("strategy") != "timestamps":
+                self._refuse(("splits", "by"), "splits by column go with strategy: timestamps, whose file has it")
         return self._tagged(("splits",), raw, "by", _SPLITS)
 
-    def _assign(self, assign: Any, fractions: dict[str, Any], cameras: list[tuple[int, model.Camera]]) -> None:
+    def _enough(self, fractions: dict[str, Any], kind: str, count: int) -> None:
+        if 0 < count < len(fractions):
+            self._refuse(
+                ("splits", "fractions"),
+                f"{len(fractions)} splits need at least as many {kind}, and the plan has {count}: "
+                "name fewer splits, or split by time",
+            )
+
+    def _assign(self, assign: Any, fractions: dict[str, Any], kind: str, known: dict[str, str] | None) -> None:
+        """Check who is assigned to which split; ``known``, if given, tells who is meant by each name."""
         if not isinstance(assign, dict):
             return
-        known = {camera.name: camera.uuid for _, camera in cameras}
-        known |= {camera.uuid: camera.uuid for _, camera in cameras}
-        known |= {c.uuid[:22]: c.uuid for _, c in cameras if c.uuid.endswith(".v0")}
         seen: dict[str, str] = {}
         for split, assigned in assign.items():
             if split not in fractions:
@@ -265,10 +287,11 @@ class _Reading:
                 )
             for k, name in enumerate(assigned if isinstance(assigned, list) else []):
                 path = ("splits", "assign", split, k)
-                if name not in known:
-                    self._refuse(path, f"{shown(name)} is not a camera of the plan{hint_for(str(name), known)}")
-                elif seen.setdefault(known[name], split) != split:
-                    self._refuse(path, f"{shown(name)} is assigned to {seen[known[name]]} already")
+                meant = str(name) if known is None else known.get(name)
+                if meant is None and known is not None:
+                    self._refuse(path, f"{shown(name)} is not a {kind} of the plan{hint_for(str(name), known)}")
+                elif meant is not None and seen.setdefault(meant, split) != split:
+                    self._refuse(path, f"{shown(name)} is assigned to {seen[meant]} already")
 
     def _output(self) -> Any:
         if self._value.get("output") is None:

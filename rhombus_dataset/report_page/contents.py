@@ -41,6 +41,10 @@ def split_rule(lock: Lock) -> str:
         return "The plan makes no splits: all frames are in one."
     if lock.splits["by"] == "camera":
         return "The plan splits by camera: all frames of a camera are in one split."
+    if lock.splits["by"] == "location":
+        return "The plan splits by location: all cameras of a location are in one split."
+    if lock.splits["by"] == "column":
+        return f"The plan splits by the column {lock.splits['column']} of its timestamps file."
     block, embargo = (duration_text(lock.splits[key]) for key in ("block", "embargo"))
     left_out = f", and leaves out {embargo} where the split changes" if lock.splits["embargo"] else ""
     return f"The plan splits by time, in blocks of {block}, the same for all cameras{left_out}."

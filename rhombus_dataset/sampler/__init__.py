@@ -16,14 +16,15 @@ from rhombus_dataset.sampler.moments import MAX_FRAMES, Moments, Open
 from rhombus_dataset.schedule import Schedule
 from rhombus_dataset.splits import (
     count_blocks,
-    split_by_camera,
     split_names,
+    split_of_group,
     splits_by_time,
     without_embargo,
 )
 
 _CHUNK_MOMENTS: Final = 1 << 16
 
+_KINDS: Final = {"camera": "cameras", "location": "locations", "column": "values of the column"}
 _STRATEGIES: Final = {
     "interval": interval.choose,
     "random": random.choose,
@@ -63,8 +64,31 @@ def _split_of(lock: Lock, moments: Moments) -> npt.NDArray[np.uint8]:
             part = slice(at, at + _CHUNK_MOMENTS)
             split[part] = splits_by_time(decides_ms[part], lock.splits, lock.seed)
         return np.repeat(split, moments.together)
-    of_camera = [split_by_camera(camera.uuid, lock.splits, lock.seed) for camera in lock.cameras]
-    return np.array(of_camera, np.uint8)[moments.camera]
+    of_group = np.array([split_of_group(group, lock.splits, lock.seed) for group in _groups(lock)], np.uint8)
+    if lock.splits["by"] == "column":
+        assert lock.times is not None
+        assert lock.times.group is not None
+        return of_group[lock.times.group]
+    return of_group[_group_of_camera(lock)[moments.camera]]
+
+
+def _groups(lock: Lock) -> list[str]:
+    """What is split as a whole: cameras, locations, or what a column of the timestamps file says."""
+    assert lock.splits is not None
+    if lock.splits["by"] == "column":
+        assert lock.times is not None
+        return list(lock.times.groups)
+    if lock.splits["by"] == "location":
+        return sorted({str(camera.location) for camera in lock.cameras})
+    return [camera.uuid for camera in lock.cameras]
+
+
+def _group_of_camera(lock: Lock) -> npt.NDArray[np.int64]:
+    groups = _groups(lock)
+    by_location = lock.splits is not None and lock.splits["by"] == "location"
+    return np.array(
+        [groups.index(str(camera.location) if by_location else camera.uuid) for camera in lock.cameras], np.int64
+    )
 
 
 def _schedule(lock: Lock, names: list[str], moments: Moments, split: npt.NDArray[np.uint8]) -> Schedule:
@@ -118,8 +142,8 @@ def _enough_groups(lock: Lock, names: list[str], opened: dict[str, Intervals]) -
     splits: dict[str, Any] | None = lock.splits
     if splits is None:
         return
-    if splits["by"] == "camera":
-        groups, kind, advice = len(lock.cameras), "cameras", "name fewer splits, or split by time"
+    if splits["by"] != "time":
+        groups, kind, advice = len(_groups(lock)), _KINDS[splits["by"]], "name fewer splits, or split by time"
     elif lock.times is not None:
         blocks = np.unique(lock.times.timestamp_ms // splits["block"])
         groups, kind, advice = len(blocks), "blocks of time", "use a shorter block"
@@ -140,8 +164,9 @@ def _no_empty_split(lock: Lock, names: list[str], split: npt.NDArray[np.uint8]) 
     empty = [name for name, count in zip(names, present.tolist(), strict=True) if count == 0]
     if not empty or lock.splits is None:
         return
-    if lock.splits["by"] == "camera":
-        advice = f"give it a camera by name: assign: {{{empty[0]}: [{lock.cameras[0].name}]}}"
+    if lock.splits["by"] != "time":
+        one = lock.cameras[0].name if lock.splits["by"] == "camera" else _groups(lock)[0]
+        advice = f"give it one of the {_KINDS[lock.splits['by']]} by name: assign: {{{empty[0]}: [{one}]}}"
     else:
         advice = "use a shorter block, longer windows or another seed"
     raise UsageError(f"splits: no frame falls into {', '.join(empty)}: {advice}")
