@@ -246,44 +246,8 @@ def test_any_bytes_are_labels_or_an_error(
         list(read_labels(path))
 
 
-WORDS = [
-    "id",
-    "image_id",
-    "bbox",
-    "data",
-    "image",
-    "annotations",
-    "result",
-    "type",
-    "value",
-    "file_name",
-    "rectanglelabels",
-    "choices",
-    "x",
-    "name",
-    "category_id",
-    "width",
-    "height",
-]
-WORDS = [
-    "id",
-    "image_id",
-    "bbox",
-    "data",
-    "image",
-    "annotations",
-    "result",
-    "type",
-    "value",
-    "file_name",
-    "rectanglelabels",
-    "choices",
-    "x",
-    "name",
-    "category_id",
-    "width",
-    "height",
-]
+WORDS = ["id", "image_id", "bbox", "data", "image", "annotations", "result", "type", "value", "file_name",
+         "rectanglelabels", "choices", "x", "name", "category_id", "width", "height"]  # fmt: skip
 jsonish = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=5),
