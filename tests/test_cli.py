@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.cli import main
 from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.verify import verify
 from tests.conftest import CONFIGS, ROOT
@@ -37,7 +39,7 @@ def run(*arguments: str | Path, code: int = 0, cwd: Path = ROOT, **environment: 
 
 def test_help_names_every_command() -> None:
     out, _ = run("--help")
-    for command in ("build", "demo", "info", "init", "plan", "schema", "serve", "validate", "verify"):
+    for command in sorted(main.commands):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
         assert run(command, "--help")[0].startswith("Usage:")
 
@@ -162,3 +164,56 @@ def test_an_extra_that_is_not_installed_is_named_with_its_command() -> None:
         assert "pip install 'rhombus-dataset[server]'" in done.stderr
         assert "Traceback" not in done.stderr
     assert subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True)
+
+
+def test_from_a_dataset_to_labels_and_on(thousand: Path, tmp_path: Path) -> None:
+    """The commands of the README, in its order."""
+    path = tmp_path / "loading-dock"
+    shutil.copytree(thousand, path)
+    out, _ = run("report", "loading-dock", cwd=tmp_path)
+    assert out == "loading-dock/report.html: open it in a browser\n"
+    out, _ = run("export", "loading-dock", "--to", "label-studio", "--out", "to-label", cwd=tmp_path)
+    assert out == "to-label: 1,035 frames as label-studio\n"
+    tasks = json.loads((tmp_path / "to-label" / "tasks.json").read_text())
+    box = {"x": 10.0, "y": 20.0, "width": 30.0, "height": 40.0, "rotation": 0, "rectanglelabels": ["car"]}
+    for task in tasks[::2]:
+        result = [{"type": "rectanglelabels", "from_name": "box", "to_name": "image", "value": box}]
+        task["annotations"] = [{"completed_by": {"id": 1, "email": "ana@example.com"}, "result": result}]
+    (tmp_path / "project-1.json").write_text(json.dumps(tasks))
+    found = json.loads(run("import-labels", "loading-dock", "project-1.json", "--json", cwd=tmp_path)[0])
+    assert found == {
+        "file": "loading-dock/annotations/project-1.parquet",
+        "boxes": len(tasks[::2]),
+        "classes": 0,
+        "frames": len(tasks[::2]),
+        "left": [],
+        "left_file": None,
+    }
+    where = "split != 'test'"
+    out, _ = run("export", "loading-dock", "--to", "yolo", "--out", "yolo", "--where", where, cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "yolo" / "images").iterdir()} == {"train", "validation"}
+    assert "verify" not in run("verify", "loading-dock", cwd=tmp_path)[1]
+    tasks[0]["data"]["frame_id"] = "f" * 20
+    (tmp_path / "project-1.json").write_text(json.dumps(tasks[:2]))
+    out, errors = run("import-labels", "loading-dock", "project-1.json", cwd=tmp_path, code=1)
+    assert "0 boxes" in out
+    assert "left: ffffffffffffffffffff: 'car': its name holds no frame_id of this dataset" in errors
+    assert "loading-dock/annotations/_project-1.left.jsonl" in errors
+
+
+def test_wrong_use_of_a_dataset_is_told(thousand: Path, tmp_path: Path) -> None:
+    for arguments, told, code in (
+        (("report", tmp_path), "no dataset here", 1),
+        (("export", thousand, "--to", "cocoa", "--out", tmp_path / "x"), "did you mean coco?", 2),
+        (("export", thousand, "--to", "coco", "--out", thousand), "holds something already", 2),
+        (
+            ("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "lum > 3"),
+            "'lum' is not defined",
+            2,
+        ),
+        (("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "luma > 999"), "no frame to", 1),
+        (("import-labels", thousand, tmp_path / "none.json"), "no such file", 2),
+    ):
+        _, errors = run(*arguments, code=code)
+        assert told in errors
+    assert list(tmp_path.iterdir()) == []
