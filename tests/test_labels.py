@@ -201,6 +201,15 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
         "a polygonlabels, where boxes and choices are taken",
         "a turned box, where boxes and choices are taken",
     ]
+    said = {
+        "images": [{"id": 1, "file_name": "x.jpg", "width": 9, "height": 9}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 2, 2, 3, 1]]}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(said))
+    assert [one.problem for one in read_labels(tmp_path / "b.json")] == [
+        "an outline without a box, where boxes and classes are taken"
+    ]
     (tmp_path / "yolo" / "labels").mkdir(parents=True)
     (tmp_path / "yolo" / "data.yaml").write_text("names: [car]")
     (tmp_path / "yolo" / "labels" / "x.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.3\n\n0 0.5 0.5 0.2 0.2 0.9\n")
@@ -221,6 +230,7 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
         ("a.xml", "<html/>", "begins with <html>"),
         ("a.xml", "<annotations><image", "not XML"),
         ("a.xml", "<annotations><image name='x'/></annotations>", "an image"),
+        ("a.xml", "<annotations><track id='0' label='car'/></annotations>", "CVAT for images 1.1"),
         ("b.json", None, "no such file"),
         ("b.xml", None, "no such file"),
         ("data.yaml", "names: {", "names"),

@@ -20,6 +20,7 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[Said]:
             image = images[annotation["image_id"]]
             score, made_by = annotation.get("score"), annotation.get("made_by")
             box = annotation.get("bbox")
+            outline = box is None and (annotation.get("segmentation") or annotation.get("keypoints"))
             size = (float(image["width"]), float(image["height"])) if "width" in image else None
             said = Said(
                 picture=str(image["file_name"]),
@@ -28,6 +29,7 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[Said]:
                 size=size if box is not None else None,
                 confidence=None if score is None else float(score),
                 made_by=None if made_by is None else str(made_by),
+                problem="an outline without a box, where boxes and classes are taken" if outline else None,
             )
         yield said
 

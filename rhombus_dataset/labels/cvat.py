@@ -27,6 +27,8 @@ def _read(path: Path) -> Iterator[Said]:
             depth += 1 if event == "start" else -1
             if depth == 1 and event == "start" and element.tag != "annotations":
                 raise UsageError(f"{path}: begins with <{element.tag}>, expected CVAT's <annotations>")
+            if depth == 2 and element.tag == "track":
+                raise UsageError(f"{path}: tracks of a video: export the task from CVAT as 'CVAT for images 1.1'")
             if event == "end" and element.tag == "username" and owner is None:
                 owner = element.text
             if event == "end" and element.tag == "image" and depth == 1:
