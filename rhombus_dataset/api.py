@@ -25,6 +25,7 @@ from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.import_labels import LabelsOutcome, run_import
 from rhombus_dataset.lock import resolve
+from rhombus_dataset.near_duplicates import write_duplicates
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
 from rhombus_dataset.plan.model import LocalTime, check_encrypted, check_url
 from rhombus_dataset.plan.values import parse_moment
@@ -176,10 +177,10 @@ def build(
             # What was put in place before goes into the card; what stopped the build is told all the same.
             with contextlib.suppress(RhombusDatasetError):
                 if (Path(out) / CARD_FILE).exists():
-                    write_cards(Path(out))
+                    _write_what_follows(Path(out))
             raise
     if outcome.stands:
-        write_cards(Path(out))
+        _write_what_follows(Path(out))
     return outcome
 
 
@@ -218,7 +219,7 @@ def erase(
     """
     outcome = run_erase(Path(dataset), camera, _moment("start", start), _moment("end", end))
     if (outcome.dataset / CARD_FILE).exists():
-        write_cards(outcome.dataset)
+        _write_what_follows(outcome.dataset)
     return outcome
 
 
@@ -268,6 +269,12 @@ def import_labels(
         if (folder / CARD_FILE).exists():
             write_cards(folder)
     return outcome
+
+
+def _write_what_follows(folder: Path) -> None:
+    """What is computed from the shards once all of them stand."""
+    write_duplicates(folder)
+    write_cards(folder)
 
 
 def _moment(name: str, text: str | None) -> LocalTime | None:

@@ -12,6 +12,7 @@ import yaml
 from rhombus_dataset import manifest, schema
 from rhombus_dataset.annotations import read_annotations
 from rhombus_dataset.croissant import croissant_text
+from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import Lock, load_lock
 from rhombus_dataset.splits import split_names
@@ -162,7 +163,17 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
             for name in split_names(lock.splits)
         ],
     )
-    lines += ["", _splits_text(lock), *_annotations(folder, rows), "", "## Privacy", "", _masks_text(lock), ""]
+    lines += [
+        "",
+        _splits_text(lock),
+        *_duplicates(folder, lock, exported),
+        *_annotations(folder, rows),
+        "",
+        "## Privacy",
+        "",
+        _masks_text(lock),
+        "",
+    ]
     lines += [_erased_text(rows, exported), "", "## Known gaps", "", *_gaps(lock, rows)]
     lines += [
         "",
@@ -234,6 +245,21 @@ def _erased_text(rows: pd.DataFrame, exported: bool) -> str:
     return (
         told if exported else f"{told} `rhombus-dataset erase` takes out more; copies and exports have to follow."
     )
+
+
+def _duplicates(folder: Path, lock: Lock, exported: bool) -> list[str]:
+    if lock.dedup is None:
+        return []
+    count = len(read_duplicates(folder))
+    within = f"within {lock.dedup['within'] // 1000:,} s"
+    if exported:
+        told = f"{count:,} frames that repeat another {within} are left out."
+    else:
+        told = (
+            f"{count:,} frames repeat another {within}: `{schema.DUPLICATES_FILE}` lists them. "
+            "`rhombus_dataset.open_dataset` and exports pass over them; `load_dataset` does not."
+        )
+    return ["", "## Near-duplicates", "", told]
 
 
 def _annotations(folder: Path, rows: pd.DataFrame) -> list[str]:

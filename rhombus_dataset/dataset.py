@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from rhombus_dataset import manifest, schema
 from rhombus_dataset.annotations import Annotation, read_annotations
@@ -29,16 +30,32 @@ from rhombus_dataset.lock import Lock, load_lock
 from rhombus_dataset.markup import data_uri, html
 from rhombus_dataset.pictures import Pictures
 
+DUPLICATES: Final = pa.schema([("frame_id", pa.string()), ("repeats", pa.string()), ("apart_ms", pa.int64())])
 _SHOWN_FRAMES: Final = 8
 _SHOWN_PX: Final = 200
 
 
-def open_dataset(path: str | os.PathLike[str]) -> Dataset:
+def open_dataset(path: str | os.PathLike[str], *, duplicates: bool = False) -> Dataset:
     """Open the dataset in a folder: every frame of it that is there, in the order of the manifest.
 
-    Of a dataset that is still being built, what stands so far. Raises DatasetError where there is none.
+    Frames that the dataset lists as near-duplicates of another are passed over, but with ``duplicates``. Of a
+    dataset that is still being built, what stands so far. Raises DatasetError where there is none.
     """
-    return Dataset(Path(path))
+    return Dataset(Path(path), duplicates=duplicates)
+
+
+def read_duplicates(path: Path) -> pa.Table:
+    """The frames of the dataset in a folder that repeat another: `frame_id`, `repeats` (another's id), `apart_ms`.
+
+    Raises DatasetError where the list is damaged.
+    """
+    file = path / schema.DUPLICATES_FILE
+    if not file.exists():
+        return DUPLICATES.empty_table()
+    try:
+        return pq.read_table(file, page_checksum_verification=True, partitioning=None).cast(DUPLICATES)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DatasetError(f"{file}: damaged ({str(error).splitlines()[0][:160]}): run the build again") from None
 
 
 class Dataset(Sequence["Frame"]):
@@ -49,7 +66,7 @@ class Dataset(Sequence["Frame"]):
     threads and in forked or spawned processes, to which it goes as its path and the numbers of its rows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, duplicates: bool = False) -> None:
         self._path = path
         self._lock: Lock | None = None
         self._manifest = manifest.read_manifest(path).combine_chunks()
@@ -58,6 +75,9 @@ class Dataset(Sequence["Frame"]):
         self._annotations: pa.Table | None = None  # of the whole dataset, by frame_id
         self._annotated: npt.NDArray[np.str_] | None = None  # whose they are
         is_ok = pc.equal(self._manifest.column("status"), str(Status.OK))
+        if not duplicates and len(repeats := read_duplicates(path)):
+            is_new = pc.invert(pc.is_in(self._manifest.column("frame_id"), repeats.column("frame_id")))
+            is_ok = pc.and_(is_ok, is_new)
         self._rows: npt.NDArray[np.int64] = np.flatnonzero(np.asarray(is_ok))
 
     @property

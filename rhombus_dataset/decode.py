@@ -26,6 +26,8 @@ MIME_TYPES: Final = ("image/jpeg", "image/jpg")
 MEASURED_SIDE_PX: Final = 256
 MAX_PIXELS: Final = 100_000_000
 """A picture that claims to be larger is refused before it is decoded."""
+SMALL_GREY: Final = (54, 96)
+"""Rows and columns of the small grey pictures that frames are compared by."""
 MASKED_QUALITY: Final = 95
 """JPEG quality of a picture that had to be encoded again because a mask was painted on it."""
 
@@ -68,6 +70,31 @@ def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str =
     return jpeg
 
 
+def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
+    """The picture as 54 rows of 96 grey values: uint8, (54, 96), each the mean of its part, rounded down.
+
+    Decoded at the strongest JPEG scale that has as many pixels. Exact integers: the same on every machine. Raises
+    DamagedPicture.
+    """
+    width_px, height_px = _check_header(image)
+    rows, columns = SMALL_GREY
+    scale = 8
+    while scale > 1 and (-(-width_px // scale) < columns or -(-height_px // scale) < rows):
+        scale //= 2
+    grey = _decode_grey(image, width_px, height_px, scale)
+    sums = cv2.integral(grey).astype(np.int64)
+    down = np.arange(rows + 1) * grey.shape[0] // rows
+    across = np.arange(columns + 1) * grey.shape[1] // columns
+    # A picture with fewer pixels than cells has cells of one pixel, some of them twice.
+    low = np.ix_(np.minimum(down[:-1], grey.shape[0] - 1), np.minimum(across[:-1], grey.shape[1] - 1))
+    high = np.ix_(np.maximum(down[1:], low[0][:, 0] + 1), np.maximum(across[1:], low[1][0] + 1))
+    totals = (
+        sums[high] - sums[np.ix_(low[0][:, 0], high[1][0])] - sums[np.ix_(high[0][:, 0], low[1][0])] + sums[low]
+    )
+    areas = (high[0] - low[0]) * (high[1] - low[1])
+    return np.asarray(totals // areas, np.uint8)
+
+
 def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
     """A small JPEG of the picture, at most ``width_px`` wide and half as high again.
 
@@ -97,8 +124,20 @@ def measure(image: bytes) -> Measures:
     scale = 8
     while scale > 1 and -(-min(width_px, height_px) // scale) < MEASURED_SIDE_PX:
         scale //= 2
+    grey = _decode_grey(image, width_px, height_px, scale)
+    sums = np.asarray(cv2.integral(grey), np.int32)
+    return Measures(
+        width_px=width_px,
+        height_px=height_px,
+        luma=int(sums[-1, -1]) / grey.size,
+        sharpness=_laplacian_variance(grey),
+        dhash=_difference_hash(sums),
+    )
+
+
+def _decode_grey(image: bytes, width_px: int, height_px: int, scale: int) -> npt.NDArray[np.uint8]:
     try:
-        grey = simplejpeg.decode_jpeg(
+        grey: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             image,
             colorspace="GRAY",
             min_width=-(-width_px // scale),
@@ -107,14 +146,7 @@ def measure(image: bytes) -> Measures:
         )[:, :, 0]
     except ValueError as error:
         raise DamagedPicture(f"damaged JPEG: {error}") from None
-    sums = cv2.integral(grey)
-    return Measures(
-        width_px=width_px,
-        height_px=height_px,
-        luma=int(sums[-1, -1]) / grey.size,
-        sharpness=_laplacian_variance(grey),
-        dhash=_difference_hash(sums),
-    )
+    return grey
 
 
 def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> bytes:

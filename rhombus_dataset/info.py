@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rhombus_dataset import manifest, schema
+from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.sampler import sample
@@ -41,6 +42,8 @@ class DatasetInfo:
     data_bytes: int
     identical_runs: tuple[dict[str, Any], ...]
     shortfalls: int
+    duplicates: int = 0
+    """Frames that repeat another, over which readers pass."""
 
     @property
     def complete(self) -> bool:
@@ -73,6 +76,8 @@ class DatasetInfo:
                 f"warning: {run['frames']} byte-identical frames of {run['camera_name']} in a row from "
                 f"{run['first']}: a placeholder or a still picture?"
             )
+        if self.duplicates:
+            lines += ["", f"{self.duplicates:,} frames repeat another, and are passed over by readers"]
         if self.shortfalls:
             lines += ["", f"{self.shortfalls} strata had less footage time than their share (see `plan`)"]
         return "\n".join(lines)
@@ -111,6 +116,7 @@ def info(dataset: str | Path) -> DatasetInfo:
         data_bytes=sum(p.stat().st_size for p in (folder / schema.DATA_FOLDER).rglob("*") if p.is_file()),
         identical_runs=tuple(_identical_runs(rows)),
         shortfalls=len(schedule.shortfalls),
+        duplicates=len(read_duplicates(folder)),
     )
 
 

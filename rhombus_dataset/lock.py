@@ -105,6 +105,7 @@ class Lock:
     frames_per_shard: int
     times: Times | None = None
     notes: tuple[str, ...] = ()
+    dedup: dict[str, int] | None = None
 
 
 def resolve(plan: Plan, now_ms: int) -> Lock:
@@ -164,6 +165,7 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
         frames_per_shard=plan.output.frames_per_shard,
         times=times,
         notes=tuple(notes),
+        dedup=None if plan.dedup is None else plan.dedup.model_dump(mode="json"),
     )
 
 
@@ -249,6 +251,7 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
         "frames_per_shard": lock.frames_per_shard,
         "times_sha256": times_sha256,
         "notes": lock.notes,
+        **({} if lock.dedup is None else {"dedup": lock.dedup}),
     }
     text = json.dumps({**content, "sha256": _checksum(content)}, indent=1, ensure_ascii=False)
     files[schema.LOCK_FILE] = text.encode() + b"\n"
@@ -302,6 +305,7 @@ def load_lock(dataset: Path) -> Lock:
         frames_per_shard=content["frames_per_shard"],
         times=times,
         notes=tuple(content["notes"]),
+        dedup=content.get("dedup"),
     )
 
 

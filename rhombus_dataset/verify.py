@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from rhombus_dataset import decode, manifest, schema
 from rhombus_dataset.annotations import annotation_paths, read_annotation_file
 from rhombus_dataset.card import card_texts
+from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.erasures import Erasure, erased_rows, read_erasures
 from rhombus_dataset.errors import DatasetError, RhombusDatasetError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import load_lock
+from rhombus_dataset.near_duplicates import find_duplicates, twins_across_splits
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
 from rhombus_dataset.storage import BUILD_FOLDER, pending_rewrites, sha256_of
@@ -54,6 +56,8 @@ class VerifyReport:
     """Shards that have gone back to "not yet built"; ``kept`` and ``lost`` count their rows."""
     kept: int = 0
     lost: int = 0
+    twins: tuple[dict[str, Any], ...] | None = None
+    """Frames with a near-duplicate in another split; None where faults left it open."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -63,7 +67,15 @@ class VerifyReport:
         """For a terminal."""
         checked = f"checked {self.shards} shards, {self.rows:,} rows, {self.pictures:,} pictures"
         if not self.problems:
-            return f"{checked}: all as it should be"
+            lines = [f"{checked}: all as it should be"]
+            if self.twins:
+                lines.append(f"warning: {len(self.twins):,} frames have a near-twin in another split, such as")
+                lines += [
+                    f"  {t['frame_id']} of {t['split']}: {t['twin']} of {t['twin_split']}, "
+                    f"{t['apart_ms'] / 1000:g} s before"
+                    for t in self.twins[:3]
+                ]
+            return "\n".join(lines)
         lines = [f"{checked}: {len(self.problems)} faults", *(f"  {p}" for p in self.problems)]
         if self.repaired:
             lines.append(
@@ -98,6 +110,7 @@ class _Verifying:
         self._shards = 0
         self._shard: str | None = None  # what is being checked
         self._erased: list[Erasure] = []
+        self._twins: tuple[dict[str, Any], ...] | None = None
 
     def report(self) -> VerifyReport:
         try:
@@ -111,7 +124,7 @@ class _Verifying:
         else:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 self._check(schedule, pool)
-        return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures)
+        return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures, twins=self._twins)
 
     def _check(self, schedule: Schedule, pool: concurrent.futures.Executor) -> None:
         try:
@@ -297,6 +310,7 @@ class _Verifying:
         if not complete:
             return
         self._annotations()
+        self._duplicates()
         # Of a damaged manifest no card can be made.
         expected = card_texts(self._folder) if not self._faults else {}
         for name in (schema.CARD_FILE, schema.CROISSANT_FILE):
@@ -308,6 +322,22 @@ class _Verifying:
                     name,
                     "not the card of this manifest (changed by hand, or by a run that was killed): build again",
                 )
+
+    def _duplicates(self) -> None:
+        if self._faults:
+            return
+        expected = find_duplicates(self._folder)
+        try:
+            found = read_duplicates(self._folder)
+        except DatasetError as error:
+            self._fault(schema.DUPLICATES_FILE, str(error))
+            return
+        if (expected is not None) != (self._folder / schema.DUPLICATES_FILE).exists() or (
+            expected is not None and not found.equals(expected)
+        ):
+            self._fault(schema.DUPLICATES_FILE, "not the duplicates of these pictures: run the build again")
+            return
+        self._twins = tuple(twins_across_splits(self._folder))
 
     def _annotations(self) -> None:
         paths = annotation_paths(self._folder)

@@ -74,12 +74,17 @@ views:
 windows:
   - {start: 2026-06-01T06:00, end: 2026-06-01T08:30}
 sampling: {strategy: random, frames: 700, min_gap: 1s}
-splits: {by: time, block: 5m, embargo: 10s, fractions: {train: 0.8, validation: 0.1, test: 0.1}}
+splits: SPLITS
 output: {format: FORMAT, frames_per_shard: 200}
 """
 
 
-def build_thousand(folder: Path, clips: list[Path], data_format: str = "parquet") -> Path:
+THOUSAND_SPLITS = "{by: time, block: 5m, embargo: 10s, fractions: {train: 0.8, validation: 0.1, test: 0.1}}"
+
+
+def build_thousand(
+    folder: Path, clips: list[Path], data_format: str = "parquet", splits: str = THOUSAND_SPLITS
+) -> Path:
     """A thousand frames of two cameras and two views; at the end one camera has no footage."""
     videos = clips[:2]
     if len(videos) < 2:
@@ -95,7 +100,7 @@ def build_thousand(folder: Path, clips: list[Path], data_format: str = "parquet"
         recording = f"{{path: {video}, start: 2026-06-01T06:00:00-07:00, repeat: {repeat}}}"
         site += f"  - {{uuid: {uuid}, name: {name}, location: HQ, recordings: [{recording}]}}\n"
     (folder / "site.yaml").write_text(site)
-    (folder / "plan.yaml").write_text(THOUSAND_PLAN.replace("FORMAT", data_format))
+    (folder / "plan.yaml").write_text(THOUSAND_PLAN.replace("FORMAT", data_format).replace("SPLITS", splits))
     rhombus_dataset.build(folder / "plan.yaml", folder / data_format)
     return folder / data_format
 

@@ -26,6 +26,7 @@ LAYERS = [
     [
         "markup",
         "dataset",
+        "near_duplicates",
         "croissant",
         "exports",
         "labels",

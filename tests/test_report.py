@@ -16,6 +16,8 @@ import rhombus_dataset
 from rhombus_dataset import manifest
 from rhombus_dataset.annotations import FOLDER, class_annotation, write_annotations
 from rhombus_dataset.dataset import open_dataset
+from rhombus_dataset.decode import thumbnail
+from rhombus_dataset.markup import data_uri
 from rhombus_dataset.report_page import album, report_html, write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -392,3 +394,19 @@ def test_what_cannot_be_shown_says_why(
     assert str(damaged) not in page.content()
     held = page.evaluate("[...document.images].reduce((sum, image) => sum + image.src.length, 0)")
     assert 0 < held <= 20_000
+
+
+def test_frames_that_repeat_another_are_shown_as_themselves(tmp_path: Path) -> None:
+    """The report is of all frames: what readers pass over moves no picture to another frame."""
+    plan = "sampling: {strategy: random, frames: 60, min_gap: 1m}"
+    short = "sampling: {strategy: interval, every: 3h}\ndedup: {within: 24h}"
+    path = build(tmp_path / "built", (plan, short))
+    every = open_dataset(path, duplicates=True)
+    assert len(open_dataset(path)) < len(every)
+    page = report_html(path)
+    shown = [frame for frame in every if frame.frame_id in page]
+    assert len(shown) > len(open_dataset(path))
+    for frame in shown:
+        small = data_uri(thumbnail(frame.read(), album.THUMBNAIL_PX))
+        at = page.index(small)
+        assert frame.frame_id in page[at - 1500 : at + len(small) + 1500]

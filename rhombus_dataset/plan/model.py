@@ -312,6 +312,12 @@ class ColumnSplits(Model):
 Splits = Annotated[TimeSplits | CameraSplits | LocationSplits | ColumnSplits, Field(discriminator="by")]
 
 
+class Dedup(Model):
+    """Frames that repeat an earlier one of their camera, view and split are listed, and readers pass over them."""
+
+    within: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS)] = 600_000
+
+
 class Output(Model):
     """How the dataset is stored."""
 
@@ -331,4 +337,5 @@ class Plan(Model):
     windows: Annotated[tuple[Window, ...], Field(max_length=1_000)] = ()
     sampling: Sampling
     splits: Splits | None = None
+    dedup: Dedup | None = None
     output: Output = Output()

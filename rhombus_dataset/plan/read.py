@@ -77,6 +77,7 @@ class _Reading:
         windows = self._windows(cameras)
         sampling = self._sampling(windows)
         splits = self._splits(cameras)
+        dedup = self._dedup()
         output = self._output()
         if self._check.problems:
             self._check.refuse_file()
@@ -88,6 +89,7 @@ class _Reading:
             windows=tuple(windows),
             sampling=sampling,
             splits=splits,
+            dedup=dedup,
             output=output,
         )
 
@@ -292,6 +294,12 @@ class _Reading:
                     self._refuse(path, f"{shown(name)} is not a {kind} of the plan{hint_for(str(name), known)}")
                 elif meant is not None and seen.setdefault(meant, split) != split:
                     self._refuse(path, f"{shown(name)} is assigned to {seen[meant]} already")
+
+    def _dedup(self) -> Any:
+        if self._value.get("dedup") is None:
+            return None
+        raw = self._section("dedup", "how far apart frames may be to repeat each other, such as within: 10m")
+        return None if raw is None else self._check.valid(("dedup",), model.Dedup, raw)
 
     def _output(self) -> Any:
         if self._value.get("output") is None:

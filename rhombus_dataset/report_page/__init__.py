@@ -60,7 +60,7 @@ def report_html(dataset: Path) -> str:
     lock = load_lock(dataset)
     schedule = sample(lock)
     # A build may have been stopped before its first shard stood.
-    opened = open_dataset(dataset) if manifest.slice_paths(dataset) else None
+    opened = open_dataset(dataset, duplicates=True) if manifest.slice_paths(dataset) else None
     names = Names.of(lock)
     frames = read_frames(dataset, lock, schedule, opened, names)
     album = Album(dataset, opened, names, frames)
