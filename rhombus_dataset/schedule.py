@@ -17,6 +17,7 @@ import pyarrow as pa
 from rhombus_dataset import schema
 from rhombus_dataset.frame import FrameRequest, frame_id
 from rhombus_dataset.geometry import Geometry, Polygon
+from rhombus_dataset.local_time import DAY_MS, HOUR_MS
 from rhombus_dataset.lock import LockedCamera
 
 _CHUNK_ROWS: Final = 1 << 14
@@ -43,13 +44,15 @@ class Shortfall:
     """A stratum with less footage time than its fair share of frames takes.
 
     ``available`` is how many moments it has, at the plan's gap; ``wanted`` is what each of the strata that
-    have enough gives, or an even share where none has. None stands for all cameras, or all hours.
+    have enough gives, or an even share where none has. None stands for all cameras, all hours, or all days of the
+    week; Monday is 0.
     """
 
     camera_name: str | None
     local_hour: int | None
     available: int
     wanted: int
+    weekday: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,10 +190,22 @@ class Schedule:
 
 def local_hours(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int8]:
     """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
+    return (_local_ms(timestamps_ms, offsets) // HOUR_MS % 24).astype(np.int8)
+
+
+def local_weekdays(
+    timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]
+) -> npt.NDArray[np.int8]:
+    """The day of the week (Monday is 0) that it is on the local clock at each time: int8."""
+    # 1970-01-01 was a Thursday.
+    return ((_local_ms(timestamps_ms, offsets) // DAY_MS + 3) % 7).astype(np.int8)
+
+
+def _local_ms(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int64]:
     table = np.array(offsets, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
     local: npt.NDArray[np.int64] = timestamps_ms + table[np.maximum(place, 0), 1]
-    return (local // 3_600_000 % 24).astype(np.int8)
+    return local
 
 
 def _short_hash(value: object) -> bytes:

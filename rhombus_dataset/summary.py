@@ -17,6 +17,7 @@ ASSUMED_FULL_PX: Final = (1920, 1080)
 ASSUMED_BYTES_PER_PIXEL: Final = 0.125
 """A full-HD frame of about 260 kB: what cameras of this kind usually send."""
 FIRST_TIMES: Final = 5
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class PlanSummary:
             lines += ["", f"shortfalls: {len(self.shortfalls)} strata have less time than their share"]
             lines += [
                 f"  {s['camera'] or 'all cameras'}"
+                + (f", {_WEEKDAYS[s['weekday']]}" if s["weekday"] is not None else "")
                 + (f", {s['local_hour']:02d}:00" if s["local_hour"] is not None else "")
                 + f": {s['available']} of {s['wanted']}"
                 for s in self.shortfalls[:20]
@@ -122,6 +124,7 @@ def summarize(
         shortfalls=tuple(
             {
                 "camera": s.camera_name,
+                "weekday": s.weekday,
                 "local_hour": s.local_hour,
                 "available": s.available,
                 "wanted": s.wanted,

@@ -31,7 +31,7 @@ windows_of_minutes = st.lists(
 
 counts = st.integers(1, 60)
 gaps = st.sampled_from([7_001, 60_000, 20 * MINUTE_MS])  # the shortest gaps have tests of their own
-strata = st.sampled_from([["camera", "hour"], ["hour"], ["camera"], ["hour", "camera"]])
+strata = st.lists(st.sampled_from(["camera", "hour", "weekday"]), min_size=1, max_size=3, unique=True)
 time_splits = st.builds(
     lambda block, share: {
         "by": "time",
@@ -310,15 +310,17 @@ def test_counts_are_exact_where_there_is_time_enough(plan: Lock) -> None:
 @given(locks(strategies(limited=True).filter(lambda s: s["strategy"] != "burst")))
 def test_strata_take_turns(plan: Lock) -> None:
     """All have as many as any other, give or take one; only those that are used up have less."""
-    of_hour = plan.sampling["strategy"] == "stratified" and "hour" in plan.sampling["strata"]
+    named = plan.sampling.get("strata", []) if plan.sampling["strategy"] == "stratified" else []
+    of_hour, of_weekday = "hour" in named, "weekday" in named
     each = plan.sampling["frames_per_camera"] is not None
     of_camera = each or "camera" in plan.sampling.get("strata", ["camera"])
 
-    def strata_of(schedule: Schedule) -> dict[tuple[str, int], int]:
-        found: dict[tuple[str, int], int] = {}
-        hours = schedule.local_hours().tolist()
-        for row, hour in enumerate(hours):
-            key = (schedule.camera_of(row).name if of_camera else "", hour if of_hour else 0)
+    def strata_of(schedule: Schedule) -> dict[tuple[str, int, int], int]:
+        found: dict[tuple[str, int, int], int] = {}
+        for row in range(len(schedule)):
+            clock = schedule.local_time(row)
+            time = clock.hour if of_hour else 0, clock.weekday() if of_weekday else 0
+            key = (schedule.camera_of(row).name if of_camera else "", *time)
             found[key] = found.get(key, 0) + 1
         return found
 
@@ -333,7 +335,7 @@ def test_strata_take_turns(plan: Lock) -> None:
         used_up = {key for key in mine if taken.get(key, 0) == mine[key]}
         assert all(taken.get(key, 0) >= most - 1 for key in mine.keys() - used_up)
         for s in schedule.shortfalls:
-            key = (s.camera_name or "", s.local_hour or 0)
+            key = (s.camera_name or "", s.local_hour or 0, s.weekday or 0)
             if name in (None, s.camera_name) and s.available:
                 assert key in used_up
                 assert s.available == everything[key] < s.wanted
@@ -351,6 +353,22 @@ def test_a_stratum_with_too_little_time_is_told() -> None:
     assert len(schedule) == 100
     assert short == Shortfall(None, 1, int((schedule.local_hours() == 1).sum()), 100 - short.available)
     assert 18 <= short.available <= 22
+
+
+def test_days_of_the_week_are_strata_by_the_cameras_own_clock() -> None:
+    """Two weeks; on Wednesdays there are but ten minutes, and on Sundays nothing."""
+    local_monday = JANUARY_MS + 4 * DAY_MS + 7 * HOUR_MS  # 2026-01-05, seven hours behind UTC
+    days = [(local_monday + n * DAY_MS, local_monday + (n + 1) * DAY_MS) for n in range(14) if n % 7 != 6]
+    days = [(a, a + 10 * MINUTE_MS if n % 6 == 2 else b) for n, (a, b) in enumerate(days)]
+    plan = lock(sampling("stratified", frames=600, strata=["weekday"], min_gap=30_000), windows=merged(days))
+    schedule = sample(plan)
+    (short,) = schedule.shortfalls
+    counts = np.bincount([schedule.local_time(row).weekday() for row in range(len(schedule))], minlength=7).tolist()
+    assert len(schedule) == 600
+    assert (short.weekday, short.local_hour, short.available) == (2, None, counts[2])
+    assert 18 <= counts[2] <= 22
+    assert counts[6] == 0
+    assert max(counts) - min(counts[n] for n in (0, 1, 3, 4, 5)) <= 1
 
 
 def test_a_camera_that_is_never_open_is_told() -> None:

@@ -239,7 +239,7 @@ class StratifiedSampling(Model):
     strategy: Literal["stratified"]
     frames: Count | None = None
     frames_per_camera: Count | None = None
-    strata: Annotated[tuple[Literal["camera", "hour"], ...], Field(min_length=1)] = ("camera", "hour")
+    strata: Annotated[tuple[Literal["camera", "hour", "weekday"], ...], Field(min_length=1)] = ("camera", "hour")
     min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
 
 

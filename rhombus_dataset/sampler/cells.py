@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,12 +20,13 @@ from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.local_time import HOUR_MS, spans
 from rhombus_dataset.sampler.moments import Moments, Open
-from rhombus_dataset.schedule import Shortfall, local_hours
+from rhombus_dataset.schedule import Shortfall, local_hours, local_weekdays
 
 CHUNK_CELLS: Final = 1 << 16
 MAX_CELLS: Final = 20_000_000_000
 """About a quarter of an hour of planning; a thousand cameras for a year with a gap of a second."""
 HOURS: Final = 24
+WEEKDAYS: Final = 7
 
 
 def draw(
@@ -39,8 +41,8 @@ def draw(
 ) -> Moments:
     """``total`` moments, or ``per_camera`` of each camera, spread evenly over the strata.
 
-    ``strata`` names what makes a stratum: "camera", "hour" (of the local day) or both. The sample
-    is the first of one order: round by round, one candidate of each stratum that has one left, the strata
+    ``strata`` names what makes a stratum: "camera", "hour" (of the local day), "weekday" (local too). The
+    sample is the first of one order: round by round, one candidate of each stratum that has one left, the strata
     by their own hashes. Two moments of one camera are at least ``gap_ms`` apart, and at least a
     millisecond. Raises UsageError for a gap so short that there is no looking through all cells.
     """
@@ -52,20 +54,61 @@ def draw(
             f"and at most {MAX_CELLS:,} can be looked through: choose at least "
             f"{-(-gap_ms * count // MAX_CELLS)} ms"
         )
-    by_hour = "hour" in strata
+    clock = _Clock("hour" in strata, "weekday" in strata)
     if per_camera is not None:
-        parts = [_sample([camera], True, by_hour, per_camera, seed, purpose) for camera in cells]
+        parts = [_sample([camera], True, clock, per_camera, seed, purpose) for camera in cells]
         # Each was drawn on its own, as camera 0.
         camera = [np.full_like(part.camera, i) for i, part in enumerate(parts)]
     else:
         assert total is not None
-        parts = [_sample(cells, "camera" in strata, by_hour, total, seed, purpose)]
+        parts = [_sample(cells, "camera" in strata, clock, total, seed, purpose)]
         camera = [part.camera for part in parts]
     return Moments(
         np.concatenate(camera),
         np.concatenate([part.timestamp_ms for part in parts]),
         shortfalls=tuple(shortfall for part in parts for shortfall in part.shortfalls),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The strata of a pool by its cameras' clocks: a column for each, of which some may be of no time."""
+
+    by_hour: bool
+    by_weekday: bool
+
+    @property
+    def count(self) -> int:
+        return HOURS * (WEEKDAYS if self.by_weekday else 1)
+
+    def columns(self, times: npt.NDArray[np.int64], camera: Open) -> npt.NDArray[np.int16]:
+        """The column of each time (UTC ms)."""
+        found = np.zeros(len(times), np.int16)
+        if self.by_hour:
+            found += local_hours(times, camera.offsets)
+        if self.by_weekday:
+            found += HOURS * local_weekdays(times, camera.offsets).astype(np.int16)
+        return found
+
+    def open_columns(self, camera: Open) -> list[int]:
+        """The columns at whose times frames of the camera may be asked for."""
+        found: set[int] = set()
+        kinds = (HOURS if self.by_hour else 1) * (WEEKDAYS if self.by_weekday else 1)
+        local = replace(camera, offsets=((0, 0),))
+        for start, end in camera.intervals:
+            for low, high, offset in spans(camera.offsets, start, end):
+                first, last = (low + offset) // HOUR_MS, (high - 1 + offset) // HOUR_MS
+                hours = np.arange(first, min(last, first + HOURS * WEEKDAYS) + 1, dtype=np.int64)
+                found |= set(self.columns(hours * HOUR_MS, local).tolist())
+            if len(found) == kinds:
+                break
+        return sorted(found)
+
+    def hour(self, column: int) -> int | None:
+        return column % HOURS if self.by_hour else None
+
+    def weekday(self, column: int) -> int | None:
+        return column // HOURS if self.by_weekday else None
 
 
 class _Cells:
@@ -104,36 +147,32 @@ class _Cells:
         return hashes(self._order_key, times)
 
 
-def _sample(cells: list[_Cells], by_camera: bool, by_hour: bool, count: int, seed: int, purpose: str) -> Moments:
+def _sample(cells: list[_Cells], by_camera: bool, clock: _Clock, count: int, seed: int, purpose: str) -> Moments:
     """The first ``count`` candidates, turn by turn over the strata.
 
-    A pool is what is drawn from as one: a camera, or all of them. A stratum is an hour of a pool (hour 0,
-    where hours are no strata): a row and a column of the tables here.
+    A pool is what is drawn from as one: a camera, or all of them. A stratum is a time of the week of a pool: a row
+    and a column of the tables here.
     """
     pools = [[i] for i in range(len(cells))] if by_camera else [list(range(len(cells)))]
-    available = np.zeros((len(pools), HOURS), np.int64)
+    available = np.zeros((len(pools), clock.count), np.int64)
     ranks: list[int] = []
     for row, pool in enumerate(pools):
         for i in pool:
             for times in cells[i].chunks():
-                available[row] += np.bincount(_columns(cells[i], times, by_hour), minlength=HOURS)
+                available[row] += np.bincount(clock.columns(times, cells[i].camera), minlength=clock.count)
         name = cells[row].camera.uuid if by_camera else ""
-        ranks += [hash_key(seed, purpose, "stratum", name, str(hour)) for hour in range(HOURS)]
+        ranks += [hash_key(seed, purpose, "stratum", name, str(column)) for column in range(clock.count)]
     quotas = _fill(available.ravel(), count, ranks).reshape(available.shape)
     parts = [
-        _first(cells, pool, by_hour, available[row], quotas[row])
+        _first(cells, pool, clock, available[row], quotas[row])
         for row, pool in enumerate(pools)
         if quotas[row].any()
     ]
     return Moments(
         np.concatenate([np.empty(0, np.int32), *(part.camera for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(part.timestamp_ms for part in parts)]),
-        shortfalls=_shortfalls(cells, by_camera, by_hour, available, quotas, count),
+        shortfalls=_shortfalls(cells, by_camera, clock, available, quotas, count),
     )
-
-
-def _columns(cells: _Cells, times: npt.NDArray[np.int64], by_hour: bool) -> npt.NDArray[np.int8]:
-    return local_hours(times, cells.camera.offsets) if by_hour else np.zeros(len(times), np.int8)
 
 
 def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt.NDArray[np.int64]:
@@ -157,7 +196,7 @@ def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt
 def _first(
     cells: list[_Cells],
     pool: list[int],
-    by_hour: bool,
+    clock: _Clock,
     available: npt.NDArray[np.int64],
     quotas: npt.NDArray[np.int64],
 ) -> Moments:
@@ -172,15 +211,15 @@ def _first(
         for i in pool:
             parts.append([])
             for times in cells[i].chunks():
-                near = cells[i].order(times) <= likely[_columns(cells[i], times, by_hour)]
+                near = cells[i].order(times) <= likely[clock.columns(times, cells[i].camera)]
                 parts[-1].append(times[near])
         sizes = [sum(map(len, of_camera)) for of_camera in parts]
         times = np.concatenate(list(itertools.chain.from_iterable(parts)))
         parts.clear()
-        order, column = np.empty(len(times), np.uint64), np.empty(len(times), np.int8)
+        order, column = np.empty(len(times), np.uint64), np.empty(len(times), np.int16)
         for i, start, stop in _slices(pool, sizes):
             order[start:stop] = cells[i].order(times[start:stop])
-            column[start:stop] = _columns(cells[i], times[start:stop], by_hour)
+            column[start:stop] = clock.columns(times[start:stop], cells[i].camera)
         if (kept := _lowest(order, column, quotas)) is not None:
             counts = [int(np.count_nonzero(part)) for part in np.split(kept, np.cumsum(sizes)[:-1])]
             return Moments(np.repeat(np.array(pool, np.int32), counts), times[kept])
@@ -206,7 +245,7 @@ def _likely_limits(
 
 
 def _lowest(
-    order: npt.NDArray[np.uint64], column: npt.NDArray[np.int8], quotas: npt.NDArray[np.int64]
+    order: npt.NDArray[np.uint64], column: npt.NDArray[np.int16], quotas: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_] | None:
     """Which rows are the lowest of their column, as many as its quota; None where it has too few."""
     kept = np.zeros(len(order), np.bool_)
@@ -224,7 +263,7 @@ def _lowest(
 def _shortfalls(
     cells: list[_Cells],
     by_camera: bool,
-    by_hour: bool,
+    clock: _Clock,
     available: npt.NDArray[np.int64],
     quotas: npt.NDArray[np.int64],
     count: int,
@@ -232,7 +271,7 @@ def _shortfalls(
     """The strata that have fewer candidates than each of those with enough gives."""
     exists = np.zeros(available.shape, np.bool_)
     for i, of_camera in enumerate(cells):
-        exists[i if by_camera else 0, _open_hours(of_camera.camera) if by_hour else [0]] = True
+        exists[i if by_camera else 0, clock.open_columns(of_camera.camera)] = True
     # A camera that is never open lacks all of its frames.
     exists[:, 0] |= ~exists.any(axis=1)
     enough = available > quotas
@@ -240,21 +279,10 @@ def _shortfalls(
     return tuple(
         Shortfall(
             cells[row].camera.name if by_camera else None,
-            hour if by_hour and available[row].any() else None,
-            int(available[row, hour]),
+            clock.hour(column) if available[row].any() else None,
+            int(available[row, column]),
             max(1, wanted),
+            clock.weekday(column) if available[row].any() else None,
         )
-        for row, hour in np.argwhere(exists & (available < max(1, wanted))).tolist()
+        for row, column in np.argwhere(exists & (available < max(1, wanted))).tolist()
     )
-
-
-def _open_hours(camera: Open) -> list[int]:
-    """The local hours of the day at which frames of the camera may be asked for."""
-    found: set[int] = set()
-    for start, end in camera.intervals:
-        for low, high, offset in spans(camera.offsets, start, end):
-            first, last = (low + offset) // HOUR_MS, (high - 1 + offset) // HOUR_MS
-            found |= {hour % HOURS for hour in range(first, min(last, first + HOURS) + 1)}
-        if len(found) == HOURS:
-            break
-    return sorted(found)
