@@ -75,8 +75,10 @@ def run_import(dataset: Dataset, path: Path, name: str | None, made_by: str | No
         elif frame is None:
             why = f"the frame is {absent[ids[-1]]}" if ids else "its name holds no frame_id of this dataset"
             left.append(_left(said, why))
+        elif _is_beside(annotation := _annotation(frame, said, said.made_by or made_by or name), frame):
+            left.append(_left(said, "its box lies beside the picture"))
         else:
-            taken.append(_annotation(frame, said, said.made_by or made_by or name))
+            taken.append(annotation)
     folder = folder_of(dataset.path)
     make_folders(folder)
     file = folder / f"{name}.parquet"
@@ -113,6 +115,13 @@ def _annotation(frame: Frame, said: Said, made_by: str) -> Annotation:
         made_by=made_by,
         confidence=said.confidence,
     )
+
+
+def _is_beside(annotation: Annotation, frame: Frame) -> bool:
+    if annotation.kind == "class":
+        return False
+    x, y, width, height = annotation.box
+    return not (x < frame.width_px and y < frame.height_px and x + width > 0 and y + height > 0)
 
 
 def _left(said: Said, problem: str) -> Said:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.errors import RhombusDatasetError, UsageError
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.labels import read_labels
+from rhombus_dataset.labels.said import Said
 from tests.conftest import ROOT
 from tests.labelled import coco_of, label
 
@@ -144,12 +146,14 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
         {"id": "a", "file_name": "holiday.jpg", "width": 10, "height": 10},
         {"id": "b", "file_name": f"{gone}.jpg", "width": 10, "height": 10},
         {"id": "c", "file_name": f"task_7/{known}", "width": 0, "height": 10},
+        {"id": "d", "file_name": f"\ud800\n{known}", "width": 10, "height": 10},
     ]
     said["annotations"] = [
         {"id": 1, "image_id": "a", "category_id": 1, "bbox": [1, 1, 2, 2]},
         {"id": 2, "image_id": "b", "category_id": 1, "bbox": [1, 1, 2, 2]},
         {"id": 3, "image_id": 0, "category_id": 1, "bbox": [1, 1, 0, 2]},
         {"id": 4, "image_id": "c", "category_id": 1, "bbox": [1, 1, 1, 2]},
+        {"id": 6, "image_id": "d", "category_id": 1, "bbox": [10, 1, 2, 2]},
         {"id": 5, "image_id": 0, "category_id": 2, "bbox": [1, 1, 1, 2], "score": 0.5, "made_by": "model-3"},
     ]
     (tmp_path / "labels.json").write_text(json.dumps(said))
@@ -160,6 +164,7 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
         (f"{gone}.jpg", "the frame is missing"),
         (known, "its box is empty"),
         (f"task_7/{known}", "its picture has no size"),
+        (f"? {known}", "its box lies beside the picture"),
     ]
     assert outcome.left_file is not None
     assert [json.loads(line)["picture"] for line in outcome.left_file.read_text().splitlines()] == [
@@ -210,6 +215,7 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
     assert [one.problem for one in read_labels(tmp_path / "b.json")] == [
         "an outline without a box, where boxes and classes are taken"
     ]
+    assert Said("x.jpg", "y" * 501).problem == "its label has more than 500 characters"
     (tmp_path / "yolo" / "labels").mkdir(parents=True)
     (tmp_path / "yolo" / "data.yaml").write_text("names: [car]")
     (tmp_path / "yolo" / "labels" / "x.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.3\n\n0 0.5 0.5 0.2 0.2 0.9\n")
@@ -281,6 +287,34 @@ def test_any_json_is_labels_or_an_error(
         except UsageError:
             continue
         assert all(isinstance(one.picture, str) for one in said)
+
+
+HOSTILE = "</a>\x00\x01 |\n\ud800\"'&<b>\u202e" + "x" * 100
+
+
+def test_no_label_breaks_a_format(thousand: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(thousand, path)
+    said = coco_of(path)
+    said["categories"] = [{"id": n, "name": f"{HOSTILE[:-n]}{n}"} for n in (1, 2, 3)]
+    for annotation in said["annotations"]:
+        annotation["made_by"] = HOSTILE
+    (tmp_path / "labels.json").write_text(json.dumps(said))
+    outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
+    assert outcome.left == ()
+    rhombus_dataset.report(path)
+    table = [
+        line for line in (path / "README.md").read_text().splitlines() if line.startswith("| </a") or "/a" in line
+    ]
+    assert all(line.startswith("| ") and line.endswith(" |") for line in table)
+    assert len(table) == 3
+    for to in FORMATS:
+        rhombus_dataset.export(path, to, tmp_path / to)
+    ElementTree.parse(tmp_path / "cvat" / "annotations.xml")
+    ElementTree.parse(tmp_path / "label-studio" / "label_config.xml")
+    json.loads((tmp_path / "label-studio" / "tasks.json").read_text())
+    assert len(list(read_labels(tmp_path / "yolo"))) == outcome.boxes
+    assert len(list(read_labels(tmp_path / "cvat" / "annotations.xml"))) == outcome.boxes + outcome.classes
 
 
 def test_what_is_erased_takes_its_labels_and_the_report_along(thousand: Path, tmp_path: Path) -> None:

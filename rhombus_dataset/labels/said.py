@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from rhombus_dataset.errors import UsageError
+
+MAX_TEXT: Final = 500
+"""Characters of a name or label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Said:
     problem: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("picture", "label", "made_by"):
+            text = getattr(self, name)
+            if text is not None:
+                object.__setattr__(self, name, _one_line(text))
         if self.problem is None:
             object.__setattr__(self, "problem", _problem(self))
 
@@ -36,9 +43,17 @@ class Said:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+def _one_line(text: str) -> str:
+    """Without control characters, line breaks and halves of characters, which would break a table, XML or UTF-8."""
+    whole = text.encode("utf-8", "replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in whole).split())
+
+
 def _problem(said: Said) -> str | None:
     if not said.label:
         return "it has no label"
+    if len(said.label) > MAX_TEXT:
+        return f"its label has more than {MAX_TEXT} characters"
     if said.box is not None:
         if not all(map(math.isfinite, said.box)) or said.box[2] <= 0 or said.box[3] <= 0:
             return "its box is empty"
