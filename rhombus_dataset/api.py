@@ -223,16 +223,26 @@ def erase(
     return outcome
 
 
-def export(dataset: Dataset | str | os.PathLike[str], to: str, out: str | os.PathLike[str]) -> Path:
+def export(
+    dataset: Dataset | str | os.PathLike[str],
+    to: str,
+    out: str | os.PathLike[str],
+    *,
+    progress: TextIO | None = None,
+) -> Path:
     """Write a dataset, or a part of one such as ``open_dataset(path).filter(...)``, as another tool reads it.
 
     ``to`` is `huggingface`, `imagefolder`, `webdataset`, `coco`, `yolo`, `cvat` or `label-studio`; ``out`` is a new
     folder. It appears whole or not at all, and the same frames and annotations give the same bytes.
+    ``progress`` is where a bar, or lines, are written.
 
     Raises UsageError, DatasetError and StorageError.
     """
     target = Path(out)
-    run_export(dataset if isinstance(dataset, Dataset) else open_dataset(dataset), to, target)
+    frames = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    with Progress(progress) as shown:
+        shown.begin(len(frames))
+        run_export(frames.watched(lambda: shown.on_frame(Status.OK)), to, target)
     return target
 
 

@@ -254,8 +254,9 @@ def report(dataset: Path, as_json: bool) -> None:
 )
 @click.option("--out", type=_PATH, required=True, help="A new folder.")
 @click.option("--where", metavar="CONDITION", help="Only these frames, such as \"split == 'train' and luma > 40\".")
+@click.option("--quiet", is_flag=True, help="No progress.")
 @_json_option
-def export(dataset: Path, to: str, out: Path, where: str | None, as_json: bool) -> None:
+def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as_json: bool) -> None:
     """Write the dataset in the folder DATASET as another tool reads it."""
     from rhombus_dataset import api
     from rhombus_dataset.dataset import open_dataset
@@ -263,7 +264,7 @@ def export(dataset: Path, to: str, out: Path, where: str | None, as_json: bool) 
     frames = open_dataset(dataset)
     if where is not None:
         frames = frames.filter(where)
-    api.export(frames, to, out)
+    api.export(frames, to, out, progress=None if quiet else sys.stderr)
     if as_json:
         _print_json({"out": str(out), "format": to, "frames": len(frames)})
     else:

@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import os
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, cast, overload
 
@@ -200,6 +200,12 @@ class Dataset(Sequence["Frame"]):
             self._annotated = np.asarray(table.column("frame_id").to_pylist(), "U20")
         start, stop = (int(np.searchsorted(self._annotated, frame_id, side)) for side in ("left", "right"))
         return tuple(Annotation(**row) for row in table.slice(start, stop - start).to_pylist())
+
+    def watched(self, on_read: Callable[[], None]) -> Dataset:
+        """The same frames; ``on_read`` is called for each picture that is read through it, before it is."""
+        part = self._part(self._rows)
+        part._pictures = Pictures(self._path, on_read)
+        return part
 
     def _part(self, rows: npt.NDArray[np.int64]) -> Dataset:
         part = object.__new__(Dataset)

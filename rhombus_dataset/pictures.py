@@ -8,7 +8,7 @@ uncompressed, so every picture lies in its file as it is: its place is found by 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -76,16 +76,18 @@ class Pictures:
     holds no lock (two threads that meet at a new file both walk it, to the same end).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_read: Callable[[], None] = lambda: None) -> None:
         self._folder = folder
+        self._on_read = on_read
         self._places: dict[str, _Places] = {}
 
     def read(self, name: str, row: int) -> bytes:
         """The bytes of a picture: the ``row``-th of a Parquet file, or all of a file of its own.
 
         ``name`` is relative to the dataset. Raises DatasetError where it is not there, or where the file was
-        written anew since it was first read.
+        written anew since it was first read. ``on_read`` is called before each.
         """
+        self._on_read()
         path = self._folder / name
         try:
             if path.suffix != ".parquet":

@@ -17,7 +17,10 @@ LINE_INTERVAL_S: Final = 10.0
 
 
 class Progress:
-    """Hand ``on_start`` and ``on_frame`` to a build. Writes to ``stream``; to nowhere if it is None."""
+    """Hand ``on_start`` and ``on_frame`` to a build. Writes to ``stream``; to nowhere if it is None.
+
+    For what is not built, ``begin`` with the number of frames, and call ``on_frame`` for each.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -38,17 +41,15 @@ class Progress:
             self._bar.close()
 
     def on_start(self, schedule: Schedule, committed: int) -> None:
-        self._total = len(schedule)
-        self._done = committed
-        if self._stream is None:
-            return
-        if self._stream.isatty():
-            self._bar = tqdm(
-                total=self._total, initial=committed, unit="frame", file=self._stream, dynamic_ncols=True
-            )
-        else:
+        self.begin(len(schedule), committed)
+        if self._stream is not None and self._bar is None:
             self._stream.write(f"{self._total} frames planned, {committed} of them built already\n")
             self._stream.flush()
+
+    def begin(self, total: int, done: int = 0) -> None:
+        self._total, self._done = total, done
+        if self._stream is not None and self._stream.isatty():
+            self._bar = tqdm(total=total, initial=done, unit="frame", file=self._stream, dynamic_ncols=True)
 
     def on_note(self, text: str) -> None:
         """Something that its reader should know, on a line of its own."""

@@ -28,7 +28,7 @@ from pycocotools.coco import COCO
 import rhombus_dataset
 from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.errors import DatasetError, StorageError, UsageError
-from rhombus_dataset.exports import FORMATS
+from rhombus_dataset.exports import FORMATS, run_export
 from rhombus_dataset.exports.pictures import FIELDS
 from tests.conftest import CONFIGS, files_of
 from tests.labelled import label
@@ -278,3 +278,15 @@ def test_an_export_that_is_killed_is_not_there_and_can_be_done_again(dataset: Da
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
     rhombus_dataset.export(dataset, "coco", tmp_path / "again")
     assert files_of(tmp_path / "out") == files_of(tmp_path / "again")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_picture_is_read_once_and_told(dataset: Dataset, tmp_path: Path, to: str) -> None:
+    read = 0
+
+    def count() -> None:
+        nonlocal read
+        read += 1
+
+    run_export(dataset[:30].watched(count), to, tmp_path / to)
+    assert read == 30
