@@ -177,10 +177,13 @@ def build(
             # What was put in place before goes into the card; what stopped the build is told all the same.
             with contextlib.suppress(RhombusDatasetError):
                 if (Path(out) / CARD_FILE).exists():
-                    _write_what_follows(Path(out))
+                    write_cards(Path(out))
             raise
-    if outcome.stands:
+    if outcome.complete:
         _write_what_follows(Path(out))
+    elif outcome.stands:
+        # A retry was stopped: whoever stops it does not wait for all pictures to be compared.
+        write_cards(Path(out))
     return outcome
 
 
@@ -273,7 +276,7 @@ def import_labels(
     Raises UsageError, DatasetError and StorageError.
     """
     folder = Path(dataset)
-    opened = open_dataset(folder)
+    opened = open_dataset(folder, duplicates=True)
     with only_builder(folder):
         outcome = run_import(opened, Path(labels), name, made_by)
         if (folder / CARD_FILE).exists():

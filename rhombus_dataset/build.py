@@ -114,8 +114,6 @@ def run_build(
         roll_forward(out)
         erased, own = Erased(out, schedule), OwnShards(out, retry)
         holdings: list[Holdings] = [erased] if erased else []
-        if erased:
-            forget(out, erased.frame_ids())
         if reuse is not None:
             holdings.append(Reused(reuse, schedule))
         standing = {shard.stem for shard in schedule.shards if _committed(out, schedule, shard)}
@@ -124,6 +122,9 @@ def run_build(
             for shard in schedule.build_order()
             if shard.stem not in standing or _has_changes(out, schedule, shard, own, erased)
         ]
+        if erased and todo:
+            # An erasure that was cut short may have got no further than its record.
+            forget(out, erased.frame_ids())
         counts = _count(out, standing - {shard.stem for shard in todo})
         log = BuildLog(out / BUILD_FOLDER / LOG_FILE)
         log.write("start", schedule=schedule.digest, rows=len(schedule), shards=len(todo))

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rhombus_dataset import schema
-from rhombus_dataset.dataset import DUPLICATES, Dataset, open_dataset
+from rhombus_dataset.dataset import DUPLICATES, Dataset, open_dataset, read_duplicates
 from rhombus_dataset.decode import SMALL_GREY, DamagedPicture, small_grey
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.storage import remove, staged_file
@@ -45,6 +45,7 @@ CLOCK_ROWS: Final = 8
 """Of the 54 rows, so many at the top and at the bottom are looked at for a clock."""
 CLOCK_REACH: Final = (1, 8)
 """Rows and columns around a clock's seconds that belong to it: its hours and minutes, and the date."""
+_KEY: Final = b"rhombus_dataset"
 _NOISE_PAIRS: Final = 128
 _MIN_NOISE_PAIRS: Final = 8
 
@@ -53,14 +54,32 @@ _Limit = npt.NDArray[np.int16]
 
 
 def write_duplicates(folder: Path) -> None:
-    """List the frames that repeat another, if the plan asks for it. Raises DatasetError and StorageError."""
+    """List the frames that repeat another, if the plan asks for it and they are not listed yet.
+
+    Raises DatasetError and StorageError.
+    """
     path = folder / schema.DUPLICATES_FILE
-    table = find_duplicates(folder)
-    if table is None:
+    dataset = open_dataset(folder, duplicates=True)
+    key = {_KEY: f"{dataset.fingerprint} {dataset.lock.dedup}".encode()}
+    if dataset.lock.dedup is None:
         remove(path)
-        return
-    with staged_file(path) as staged:
-        pq.write_table(table, staged, compression="snappy", write_page_checksum=True)
+    elif not _is_listed(folder, key):
+        table = find_duplicates(folder)
+        assert table is not None
+        with staged_file(path) as staged:
+            pq.write_table(
+                table.replace_schema_metadata(key), staged, compression="snappy", write_page_checksum=True
+            )
+
+
+def _is_listed(folder: Path, key: dict[bytes, bytes]) -> bool:
+    """Whether the list that stands is whole, and of these shards and this plan."""
+    path = folder / schema.DUPLICATES_FILE
+    try:
+        read_duplicates(folder)
+        return path.exists() and (pq.read_schema(path).metadata or {}).get(_KEY) == key[_KEY]
+    except DatasetError:
+        return False
 
 
 def find_duplicates(folder: Path) -> pa.Table | None:

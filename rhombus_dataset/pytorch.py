@@ -60,7 +60,7 @@ class FrameStream(torch.utils.data.IterableDataset[Any]):
 
     ``rank`` and ``world_size`` come from ``torch.distributed`` if that is initialised. With ``even``, all ranks
     get equally many frames, so that none waits for another at the end: up to ``world_size - 1`` frames of an epoch
-    are left out then (others each epoch).
+    are left out then, others in each epoch where frames are shuffled.
 
     ``state_dict`` and ``load_state_dict`` go on within an epoch, also in ``torchdata``'s StatefulDataLoader.
     """

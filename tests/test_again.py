@@ -117,6 +117,20 @@ def test_an_interrupted_retry_keeps_what_has_come(tmp_path: Path) -> None:
         assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
+def test_a_build_with_nothing_to_do_leaves_the_report(tmp_path: Path) -> None:
+    """Also where frames were erased before it was made."""
+    with scripted_server(same_for_each_frame) as server:
+        plan = plan_of(tmp_path, server, "parquet")
+        out = rhombus_dataset.build(plan, tmp_path / "out").out
+        camera = rhombus_dataset.open_dataset(out)[0].camera_name
+        rhombus_dataset.report(out)
+        rhombus_dataset.erase(out, camera)
+        assert not (out / "report.html").exists()
+        rhombus_dataset.report(out)
+        assert rhombus_dataset.build(plan, out).requests == 0
+        assert (out / "report.html").exists()
+
+
 def test_a_retry_that_is_stopped_is_not_complete(tmp_path: Path) -> None:
     stop = threading.Event()
     with scripted_server(some(FAILED, 2)) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
 from pathlib import Path
 
@@ -152,6 +153,31 @@ def test_erasing_what_is_repeated_makes_another_the_first(yard: Path, tmp_path: 
     assert repeated not in (path / "duplicates.parquet").read_bytes().decode("latin-1")
     assert repeated not in read_duplicates(path).column("repeats").to_pylist()
     assert rhombus_dataset.verify(path).problems == ()
+
+
+def test_labels_of_frames_that_repeat_another_are_taken(yard: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    shutil.copytree(yard, path)
+    frame_id = read_duplicates(path).column("frame_id")[0].as_py()
+    said = {
+        "images": [{"id": 1, "file_name": f"{frame_id}.jpg", "width": 640, "height": 360}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(said))
+    outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
+    assert (outcome.boxes, outcome.left) == (1, ())
+    assert rhombus_dataset.verify(path).problems == ()
+
+
+def test_building_again_compares_nothing_again(yard: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    shutil.copytree(yard, path)
+    (tmp_path / "plan.yaml").write_bytes((yard / "plan.yaml").read_bytes())
+    # A picture that is gone would be missed, if it were looked at.
+    frame = rhombus_dataset.open_dataset(path)[0]
+    (path / frame.to_dict()["file"]).unlink()
+    assert rhombus_dataset.build(tmp_path / "plan.yaml", path).requests == 0
 
 
 def twins(folder: Path, clips: list[Path], splits: str) -> int:

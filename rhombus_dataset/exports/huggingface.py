@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from rhombus_dataset import pictures, schema
 from rhombus_dataset.card import DataFiles, exported_card_text
 from rhombus_dataset.dataset import Dataset, Frame
+from rhombus_dataset.frame import Status
 
 _OBJECTS: Final = pa.field(
     "objects",
@@ -40,7 +41,7 @@ def write(dataset: Dataset, folder: Path) -> None:
         written = sum(path.stat().st_size for path in folder.glob(pattern))
         files.append(DataFiles(split, pattern, written, len(part)))
     # Of a whole dataset, the card tells of what is missing too.
-    is_whole = len(dataset) == pc.sum(pc.equal(dataset.manifest.column("status"), "ok")).as_py()
+    is_whole = len(dataset) == pc.sum(pc.equal(dataset.manifest.column("status"), str(Status.OK))).as_py()
     rows = (dataset.manifest if is_whole else dataset.to_arrow()).to_pandas()
     card = exported_card_text(dataset.lock, rows, dataset.path, files, features)
     (folder / schema.CARD_FILE).write_text(card, "utf-8")
