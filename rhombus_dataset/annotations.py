@@ -118,7 +118,7 @@ def read_annotation_file(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
         return table.replace_schema_metadata(None).select(SCHEMA.names).cast(SCHEMA)
-    except (OSError, pa.ArrowException, KeyError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise DatasetError(f"{path}: not a readable annotation file ({str(error).splitlines()[0][:160]})") from None
 
 

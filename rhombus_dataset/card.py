@@ -15,7 +15,7 @@ from rhombus_dataset.croissant import croissant_text
 from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import Lock, load_lock
-from rhombus_dataset.splits import split_names
+from rhombus_dataset.splits import split_names, splits_in_words
 from rhombus_dataset.storage import write_file
 
 _SIZE_CATEGORIES: Final[list[tuple[int, str]]] = [
@@ -165,7 +165,7 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
     )
     lines += [
         "",
-        _splits_text(lock),
+        _cell(splits_in_words(lock.splits)),
         *_duplicates(folder, lock, exported),
         *_annotations(folder, rows),
         "",
@@ -210,22 +210,6 @@ def _origin(lock: Lock) -> str:
     if lock.source["type"] == "rhombus":
         return f"from `{lock.source['url']}`"
     return "from recordings on disk"
-
-
-def _splits_text(lock: Lock) -> str:
-    if lock.splits is None:
-        return "The plan makes no splits."
-    if lock.splits["by"] == "camera":
-        return "Split by camera: no camera is in two splits."
-    if lock.splits["by"] == "location":
-        return "Split by location: no location is in two splits."
-    if lock.splits["by"] == "column":
-        column = _code(lock.splits["column"])
-        return f"Split by the column `{column}` of the timestamps file: no value of it is in two splits."
-    return (
-        f"Split by time: blocks of {lock.splits['block'] // 1000} s, the same for all cameras, with "
-        f"{lock.splits['embargo'] // 1000} s left out where the split changes."
-    )
 
 
 def _masks_text(lock: Lock) -> str:

@@ -26,6 +26,25 @@ def split_names(splits: dict[str, Any] | None) -> list[str]:
     return list(splits["fractions"]) if splits else [DEFAULT_SPLIT]
 
 
+def splits_in_words(splits: dict[str, Any] | None) -> str:
+    """How frames are split, in a sentence."""
+    if splits is None:
+        return "The plan makes no splits."
+    match splits["by"]:
+        case "camera":
+            return "Split by camera: no camera is in two splits."
+        case "location":
+            return "Split by location: no location is in two splits."
+        case "column":
+            return (
+                f"Split by the column {splits['column']} of the timestamps file: no value of it is in two splits."
+            )
+    return (
+        f"Split by time: blocks of {splits['block'] // 1000} s, the same for all cameras, with "
+        f"{splits['embargo'] // 1000} s left out where the split changes."
+    )
+
+
 def pick(values: npt.NDArray[np.uint64], fractions: dict[str, float]) -> npt.NDArray[np.uint8]:
     """The index of the split for each hash: cumulative fractions of the range of 64 bits."""
     cumulative = np.cumsum(list(fractions.values()))

@@ -27,7 +27,6 @@ from rhombus_dataset.report_page.contents import (
     findings_section,
     labels_section,
     plan_text,
-    split_rule,
     splits_section,
 )
 from rhombus_dataset.report_page.coverage import (
@@ -42,6 +41,7 @@ from rhombus_dataset.report_page.coverage import (
 from rhombus_dataset.report_page.frames import OK, STATUSES, Names, read_frames
 from rhombus_dataset.report_page.measures import measures_section
 from rhombus_dataset.sampler import sample
+from rhombus_dataset.splits import splits_in_words
 from rhombus_dataset.storage import write_file
 
 
@@ -98,7 +98,7 @@ def report_html(dataset: Path) -> str:
         "alike": alike,
         "measures": measures_section(frames, ok, names),
         "splits": splits_section(frames, names),
-        "split_rule": split_rule(lock),
+        "split_rule": splits_in_words(lock.splits),
         "leaks": leaks,
         "labels": labels_section(opened, frames, names),
         "plan": plan_text(dataset),

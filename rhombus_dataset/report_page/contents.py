@@ -9,9 +9,8 @@ import numpy as np
 
 from rhombus_dataset import schema
 from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.lock import Lock
 from rhombus_dataset.report_page.frames import OK, PENDING, Frames, Ints, Names, cross_table
-from rhombus_dataset.report_page.words import counted, duration_text, percent_of
+from rhombus_dataset.report_page.words import counted, percent_of
 from rhombus_dataset.schedule import Schedule
 
 DARK_LUMA: Final = 16
@@ -34,20 +33,6 @@ def splits_section(frames: Frames, names: Names) -> dict[str, Any]:
             (int(n), int(p), 100 * int(n) / total) for n, p in zip(ok.sum(axis=0), planned.sum(axis=0), strict=True)
         ],
     }
-
-
-def split_rule(lock: Lock) -> str:
-    if lock.splits is None:
-        return "The plan makes no splits: all frames are in one."
-    if lock.splits["by"] == "camera":
-        return "The plan splits by camera: all frames of a camera are in one split."
-    if lock.splits["by"] == "location":
-        return "The plan splits by location: all cameras of a location are in one split."
-    if lock.splits["by"] == "column":
-        return f"The plan splits by the column {lock.splits['column']} of its timestamps file."
-    block, embargo = (duration_text(lock.splits[key]) for key in ("block", "embargo"))
-    left_out = f", and leaves out {embargo} where the split changes" if lock.splits["embargo"] else ""
-    return f"The plan splits by time, in blocks of {block}, the same for all cameras{left_out}."
 
 
 def labels_section(dataset: Dataset | None, frames: Frames, names: Names) -> dict[str, Any] | None:
