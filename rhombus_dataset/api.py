@@ -24,10 +24,10 @@ from rhombus_dataset.fetch import Deferred, Fetcher
 from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.import_labels import LabelsOutcome, run_import
-from rhombus_dataset.lock import resolve
+from rhombus_dataset.lock import Picks, load_lock, resolve, scout_inputs_sha256
 from rhombus_dataset.near_duplicates import write_duplicates
 from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
-from rhombus_dataset.plan.model import LocalTime, check_encrypted, check_url
+from rhombus_dataset.plan.model import LocalTime, ScoutSampling, check_encrypted, check_url
 from rhombus_dataset.plan.values import parse_moment
 from rhombus_dataset.progress import Progress
 from rhombus_dataset.quota import Quota
@@ -35,10 +35,12 @@ from rhombus_dataset.repair import put_back
 from rhombus_dataset.report_page import write_report
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule
-from rhombus_dataset.schema import CARD_FILE
+from rhombus_dataset.schema import CARD_FILE, LOCK_FILE
+from rhombus_dataset.scout_pass import SCOUT_FOLDER, scout_pass, scout_pass_text
+from rhombus_dataset.scouting import pick
 from rhombus_dataset.sources import FrameSource
 from rhombus_dataset.storage import free_bytes, make_folders, write_file
-from rhombus_dataset.summary import PlanSummary, summarize
+from rhombus_dataset.summary import PlanSummary, summarize, summarize_scouting
 from rhombus_dataset.verify import VerifyReport
 from rhombus_dataset.verify import verify as verify_dataset
 
@@ -64,7 +66,8 @@ def init(path: str | os.PathLike[str]) -> Path:
 def schedule_of(plan: str | os.PathLike[str]) -> Schedule:
     """Every frame that a build of ``plan`` would ask for, without asking for any.
 
-    Raises InvalidFile, or UsageError where the splits cannot be made.
+    Raises InvalidFile, or UsageError where the splits cannot be made, and for a plan that scouts: its frames are
+    known once its pass is done.
     """
     return sample(resolve(validate(plan), _now_ms()))
 
@@ -72,17 +75,20 @@ def schedule_of(plan: str | os.PathLike[str]) -> Schedule:
 def dry_run(plan: str | os.PathLike[str], out: str | os.PathLike[str] = ".") -> PlanSummary:
     """What a build of ``plan`` into ``out`` would come to: frames, requests, bytes and time.
 
-    Sends nothing. Raises as :func:`schedule_of`.
+    Of a plan that scouts: what its pass would come to, and what is to follow; and, once ``out`` holds what the pass
+    has found, the frames that were chosen. Sends nothing. Raises as :func:`schedule_of`.
     """
     checked = validate(plan)
+    free = free_bytes(Path(out))
+    if isinstance(checked.sampling, ScoutSampling):
+        if not (Path(out) / LOCK_FILE).exists():
+            return summarize_scouting(checked, sample(resolve(scout_pass(checked), _now_ms())), free)
+        old = load_lock(Path(out))
+        planned = sample(resolve(checked, old.now_ms or _now_ms(), old.picks))
+    else:
+        planned = sample(resolve(checked, _now_ms()))
     limits = checked.source.limits
-    return summarize(
-        sample(resolve(checked, _now_ms())),
-        checked.name,
-        limits.requests_per_second,
-        limits.burst,
-        free_bytes(Path(out)),
-    )
+    return summarize(planned, checked.name, limits.requests_per_second, limits.burst, free)
 
 
 def preview(
@@ -100,7 +106,10 @@ def preview(
     if not 1 <= count <= MAX_TILES:
         raise UsageError(f"a preview shows 1 to {MAX_TILES} frames, got {count}")
     checked = validate(plan)
-    planned = sample(resolve(checked, _now_ms()))
+    # What a plan that scouts will choose is not known: what it looks at is.
+    looked = scout_pass(checked) if isinstance(checked.sampling, ScoutSampling) else checked
+    planned = sample(resolve(looked, _now_ms()))
+    views = {camera.uuid: camera.views for camera in checked.cameras}
     limits = checked.source.limits
     tiles: list[Tile] = []
     with _opened(checked, url) as source:
@@ -118,7 +127,7 @@ def preview(
                     else None,
                     caption=(camera.name, str(planned.local_time(row))),
                     reason=None if isinstance(outcome, Deferred) else outcome.reason,
-                    crops={name: checked.views[name] for name in camera.views if checked.views[name].is_cropped},
+                    crops={n: checked.views[n] for n in views[camera.uuid] if checked.views[n].is_cropped},
                     masks=camera.masks,
                 )
             )
@@ -158,33 +167,103 @@ def build(
     if concurrency is not None:
         checked = _with_concurrency(checked, concurrency)
     again = _statuses_to_retry(retry)
+    stop = stop or threading.Event()
+    limits = checked.source.limits
     with _opened(checked, url) as source, Progress(progress) as shown:
+        # One quota, whatever the passes.
+        building = _Building(source, Quota(limits.requests_per_second, limits.burst, stop), stop, shown)
+        folder, text = Path(out), path.read_bytes()
+        reused = None if reuse is None else Path(reuse)
+        chosen = (folder / LOCK_FILE).exists()
+        if isinstance(checked.sampling, ScoutSampling) and not (chosen and _scouted(folder) is None):
+            scouted = building.run(
+                scout_pass(checked), scout_pass_text(checked, text), folder / SCOUT_FOLDER, reuse=_scouted(reused)
+            )
+            if not scouted.complete:
+                return dataclasses.replace(scouted, out=folder)
+            # `end: now` means what it meant for the pass.
+            now_ms = load_lock(folder / SCOUT_FOLDER).now_ms or _now_ms()
+            picks = None
+            if not chosen:
+                picks = _picks(checked, folder / SCOUT_FOLDER, now_ms)
+                shown.on_note(_chosen_in_words(picks))
+            outcome = building.run(checked, text, folder, again, reused, picks, now_ms)
+            return dataclasses.replace(
+                outcome,
+                requests=outcome.requests + scouted.requests,
+                seconds=outcome.seconds + scouted.seconds,
+            )
+        return building.run(checked, text, folder, again, reused)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Building:
+    """What the passes of one build share."""
+
+    source: FrameSource
+    quota: Quota
+    stop: threading.Event
+    shown: Progress
+
+    def run(
+        self,
+        plan: Plan,
+        text: bytes,
+        out: Path,
+        retry: frozenset[Status] = frozenset(),
+        reuse: Path | None = None,
+        picks: Picks | None = None,
+        now_ms: int | None = None,
+    ) -> BuildOutcome:
         try:
             outcome = run_build(
-                checked,
-                path.read_bytes(),
-                Path(out),
-                source,
-                now_ms=_now_ms(),
-                stop=stop or threading.Event(),
-                on_start=shown.on_start,
-                on_frame=shown.on_frame,
-                on_note=shown.on_note,
-                retry=again,
-                reuse=None if reuse is None else Path(reuse),
+                plan,
+                text,
+                out,
+                self.source,
+                now_ms=now_ms or _now_ms(),
+                quota=self.quota,
+                stop=self.stop,
+                on_start=self.shown.on_start,
+                on_frame=self.shown.on_frame,
+                on_note=self.shown.on_note,
+                retry=retry,
+                reuse=reuse,
+                picks=picks,
             )
         except BuildError:
             # What was put in place before goes into the card; what stopped the build is told all the same.
             with contextlib.suppress(RhombusDatasetError):
-                if (Path(out) / CARD_FILE).exists():
-                    write_cards(Path(out))
+                if (out / CARD_FILE).exists():
+                    write_cards(out)
             raise
-    if outcome.complete:
-        _write_what_follows(Path(out))
-    elif outcome.stands:
-        # A retry was stopped: whoever stops it does not wait for all pictures to be compared.
-        write_cards(Path(out))
-    return outcome
+        if outcome.complete:
+            _write_what_follows(out)
+        elif outcome.stands:
+            # A retry was stopped: whoever stops it does not wait for all pictures to be compared.
+            write_cards(out)
+        return outcome
+
+
+def _scouted(dataset: Path | None) -> Path | None:
+    """The scout pass of an earlier dataset, if it has one."""
+    return None if dataset is None or not (dataset / SCOUT_FOLDER / LOCK_FILE).exists() else dataset / SCOUT_FOLDER
+
+
+def _picks(plan: Plan, pass_folder: Path, now_ms: int) -> Picks:
+    """What a plan chooses from its complete scout pass."""
+    chosen_by = scout_inputs_sha256(plan, now_ms)
+    splits = None if plan.splits is None else plan.splits.model_dump(mode="json")
+    picks = pick(pass_folder, plan.sampling.model_dump(mode="json"), plan.seed, splits)
+    return dataclasses.replace(picks, about={**picks.about, "inputs_sha256": chosen_by})
+
+
+def _chosen_in_words(picks: Picks) -> str:
+    about = picks.about
+    return (
+        f"scout pass: {about['new']:,} of {about['pass_ok']:,} small frames show something new, in "
+        f"{about['events']:,} events; {about['chosen']:,} moments were chosen, of {about['covered']:,} events"
+    )
 
 
 def verify(dataset: str | os.PathLike[str], *, repair: bool = False) -> VerifyReport:
@@ -199,7 +278,13 @@ def verify(dataset: str | os.PathLike[str], *, repair: bool = False) -> VerifyRe
     stems = sorted({fault.shard for fault in report.problems if fault.shard is not None})
     if not repair or not stems:
         return report
-    kept, lost = put_back(Path(dataset), stems)
+    of_pass = [stem.removeprefix(f"{SCOUT_FOLDER}/") for stem in stems if stem.startswith(f"{SCOUT_FOLDER}/")]
+    own = [stem for stem in stems if not stem.startswith(f"{SCOUT_FOLDER}/")]
+    kept = lost = 0
+    for folder, of_folder in ((Path(dataset), own), (Path(dataset) / SCOUT_FOLDER, of_pass)):
+        if of_folder:
+            of_whole, of_damaged = put_back(folder, of_folder)
+            kept, lost = kept + of_whole, lost + of_damaged
     return dataclasses.replace(report, repaired=tuple(stems), kept=kept, lost=lost)
 
 
@@ -220,7 +305,13 @@ def erase(
 
     Raises DatasetError, UsageError and StorageError.
     """
-    outcome = run_erase(Path(dataset), camera, _moment("start", start), _moment("end", end))
+    bounds = _moment("start", start), _moment("end", end)
+    if (scouted := _scouted(Path(dataset))) is not None:
+        # Small pictures of a person are pictures of a person.
+        run_erase(scouted, camera, *bounds)
+        if (scouted / CARD_FILE).exists():
+            _write_what_follows(scouted)
+    outcome = run_erase(Path(dataset), camera, *bounds)
     if (outcome.dataset / CARD_FILE).exists():
         _write_what_follows(outcome.dataset)
     return outcome

@@ -22,11 +22,12 @@ from rhombus_dataset.fetch import Fetcher
 from rhombus_dataset.frame import FrameRequest, Status
 from rhombus_dataset.holdings import Erased, Holdings, OwnShards, Reused
 from rhombus_dataset.journal import Journal
-from rhombus_dataset.lock import Lock, load_lock, lock_files, resolve
+from rhombus_dataset.lock import Lock, Picks, load_lock, lock_files, resolve
 from rhombus_dataset.plan import Plan
 from rhombus_dataset.quota import Quota
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.scout_pass import SCOUT_FOLDER
 from rhombus_dataset.settle import roll_forward
 from rhombus_dataset.sources import FrameSource
 from rhombus_dataset.storage import BUILD_FOLDER, remove, sync, translated, write_file
@@ -89,16 +90,19 @@ def run_build(
     source: FrameSource,
     *,
     now_ms: int,
+    quota: Quota,
     stop: threading.Event,
     on_start: Callable[[Schedule, int], None],
     on_frame: Callable[[Status], None],
     on_note: Callable[[str], None] = lambda _: None,
     retry: frozenset[Status] = frozenset(),
     reuse: Path | None = None,
+    picks: Picks | None = None,
 ) -> BuildOutcome:
     """Build the dataset of ``plan`` in the folder ``out``, or go on with it.
 
-    ``plan_text`` is kept as ``plan.yaml``. ``on_start`` is told the schedule and how many of its rows need no
+    ``plan_text`` is kept as ``plan.yaml``. ``picks`` are of a plan that scouts, and only the first time: then they
+    stand in the lock. ``on_start`` is told the schedule and how many of its rows need no
     request. Rows that stand with a status of ``retry`` are asked for again; frames that the dataset in
     ``reuse`` holds are not asked for at all. What stands under a final name is never half-written; after
     any interruption the same call goes on.
@@ -107,7 +111,7 @@ def run_build(
     StorageError when the build cannot go on.
     """
     began = time.monotonic()
-    lock, schedule = _same_build(out, plan, now_ms)
+    lock, schedule = _same_build(out, plan, now_ms, picks)
     with only_builder(out):
         _write_inputs(out, plan_text, lock)
         _remove_leftovers(out)
@@ -149,7 +153,6 @@ def run_build(
             log.write("shard", name=shard.stem, counts=of_shard)
 
         limits = plan.source.limits
-        quota = Quota(limits.requests_per_second, limits.burst, stop)
         fetcher = Fetcher(source, quota, limits.tries, on_retry, limits.deadline / 1000)
         engine = LocalEngine(
             out,
@@ -190,22 +193,24 @@ def run_build(
         return outcome
 
 
-def _same_build(out: Path, plan: Plan, now_ms: int) -> tuple[Lock, Schedule]:
+def _same_build(out: Path, plan: Plan, now_ms: int, picks: Picks | None) -> tuple[Lock, Schedule]:
     """The lock and schedule to build: the plan's, if ``out`` is empty or holds that very schedule."""
     if not (out / schema.LOCK_FILE).exists():
         with translated(out):
             strangers = [p.name for p in out.iterdir()] if out.is_dir() else []
-        strangers = [n for n in strangers if n not in (BUILD_FOLDER, schema.PLAN_FILE) and n[0] != "."]
+        strangers = [
+            n for n in strangers if n not in (BUILD_FOLDER, SCOUT_FOLDER, schema.PLAN_FILE) and n[0] != "."
+        ]
         if strangers:
             raise OtherDataset(
                 f"{out}: the folder holds other files ({', '.join(sorted(strangers)[:3])}) and no "
                 f"{schema.LOCK_FILE}: choose a folder that is empty or does not exist yet"
             )
-        lock = resolve(plan, now_ms)
+        lock = resolve(plan, now_ms, picks)
         return lock, sample(lock)
     old = load_lock(out)
-    # `end: now` means the now of the first run.
-    lock = resolve(plan, now_ms if old.now_ms is None else old.now_ms)
+    # `end: now` means the now of the first run, and what was chosen then stays chosen.
+    lock = resolve(plan, now_ms if old.now_ms is None else old.now_ms, old.picks)
     schedule = sample(lock)
     if lock != old and (held := sample(old).digest) != schedule.digest:
         raise OtherDataset(

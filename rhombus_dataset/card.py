@@ -166,6 +166,7 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
     lines += [
         "",
         _cell(splits_in_words(lock.splits)),
+        *_scouting(lock),
         *_duplicates(folder, lock, exported),
         *_annotations(folder, rows),
         "",
@@ -231,6 +232,21 @@ def _erased_text(rows: pd.DataFrame, exported: bool) -> str:
     )
 
 
+def _scouting(lock: Lock) -> list[str]:
+    if lock.scout is None:
+        return []
+    about = lock.scout
+    told = (
+        f"Chosen from a scout pass of {about['pass_frames']:,} small frames (one in "
+        f"{lock.sampling['every'] / 1000:g} s, {about['pass_ok']:,} of them there), of which {about['new']:,} show "
+        f"something new, in {about['events']:,} events. {about['chosen']:,} moments were chosen, of "
+        f"{about['covered']:,} events; about {100 * lock.sampling['quiet']:g} % are quiet on purpose. The columns "
+        "`score` (the share of the picture that is new) and `chosen_for` of the manifest say why. So this is no "
+        "picture of how often things happen."
+    )
+    return ["", "## Selection", "", told]
+
+
 def _duplicates(folder: Path, lock: Lock, exported: bool) -> list[str]:
     if lock.dedup is None:
         return []
@@ -269,7 +285,8 @@ def _gaps(lock: Lock, rows: pd.DataFrame) -> list[str]:
             gaps.append(
                 f"- {_cell(str(name))}: {lost:,} of {len(part):,} planned frames are not there ({share:.1f} %)."
             )
-    gaps += [f"- {note}." for note in lock.notes]
+    notes = [*lock.notes, *(lock.scout["notes"] if lock.scout is not None else [])]
+    gaps += [f"- {_cell(note)}." for note in notes]
     return gaps or ["None: every planned frame is there."]
 
 

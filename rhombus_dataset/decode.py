@@ -6,8 +6,10 @@ middle, where ``cv2.imdecode`` returns a picture and writes a line to stderr.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import cv2
@@ -82,17 +84,34 @@ def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
     while scale > 1 and (-(-width_px // scale) < columns or -(-height_px // scale) < rows):
         scale //= 2
     grey = _decode_grey(image, width_px, height_px, scale)
-    sums = cv2.integral(grey).astype(np.int64)
-    down = np.arange(rows + 1) * grey.shape[0] // rows
-    across = np.arange(columns + 1) * grey.shape[1] // columns
+    cells = _cells(*grey.shape)
+    sums = cv2.integral(grey).ravel()
+    totals = sums[cells.corners[0]] - sums[cells.corners[1]] - sums[cells.corners[2]] + sums[cells.corners[3]]
+    return np.asarray(totals // cells.areas, np.uint8).reshape(SMALL_GREY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The parts of a picture that are the cells of the small one: their corners in its integral, bottom right, top
+    right, bottom left and top left, and their areas."""
+
+    corners: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.int32]
+
+
+@functools.lru_cache(maxsize=64)
+def _cells(height_px: int, width_px: int) -> _Cells:
+    rows, columns = SMALL_GREY
+    down = np.arange(rows + 1) * height_px // rows
+    across = np.arange(columns + 1) * width_px // columns
     # A picture with fewer pixels than cells has cells of one pixel, some of them twice.
-    low = np.ix_(np.minimum(down[:-1], grey.shape[0] - 1), np.minimum(across[:-1], grey.shape[1] - 1))
-    high = np.ix_(np.maximum(down[1:], low[0][:, 0] + 1), np.maximum(across[1:], low[1][0] + 1))
-    totals = (
-        sums[high] - sums[np.ix_(low[0][:, 0], high[1][0])] - sums[np.ix_(high[0][:, 0], low[1][0])] + sums[low]
-    )
-    areas = (high[0] - low[0]) * (high[1] - low[1])
-    return np.asarray(totals // areas, np.uint8)
+    top, left = np.minimum(down[:-1], height_px - 1), np.minimum(across[:-1], width_px - 1)
+    bottom, right = np.maximum(down[1:], top + 1), np.maximum(across[1:], left + 1)
+    stride = width_px + 1
+    corners = [(y[:, None] * stride + x).ravel() for y in (bottom, top) for x in (right, left)]
+    areas = ((bottom - top)[:, None] * (right - left)).ravel().astype(np.int32)
+    # The integral of a picture of up to 100 million pixels does not fit in 32 bits, but the difference does.
+    return _Cells(np.array([corners[0], corners[2], corners[1], corners[3]], np.int64), areas)
 
 
 def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:

@@ -6,11 +6,12 @@ edited CSV changes what a lock means.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,26 +22,40 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rhombus_dataset import schema
-from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.errors import DatasetError, OtherDataset, UsageError
 from rhombus_dataset.geometry import Geometry, Polygon
 from rhombus_dataset.local_time import (
     DAY_MS,
     Intervals,
     Offsets,
+    moment_ms,
     window_intervals,
     zone_offsets,
 )
-from rhombus_dataset.plan.model import CameraSplits, ColumnSplits, Plan, RhombusSource, TimestampsSampling
+from rhombus_dataset.plan.model import (
+    Camera,
+    CameraSplits,
+    ColumnSplits,
+    DeploymentSplits,
+    Plan,
+    RhombusSource,
+    ScoutSampling,
+    TimestampsSampling,
+)
 from rhombus_dataset.timestamps_file import TimestampRows, read_timestamps
 
 LOCK_VERSION: Final = 1
+FIRST_DEPLOYMENT: Final = "first"
 FOOTAGE_LAG_MS: Final = 5 * 60_000
 """Footage reaches the cloud's storage late, so ``end: now`` means this much earlier."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockedCamera:
-    """A camera of the plan. ``views`` are names, at most one for each geometry."""
+    """A camera of the plan. ``views`` are names, at most one for each geometry.
+
+    ``deployments`` are when it was moved, turned or blocked (UTC ms, ascending): with each begins another
+    deployment, and before the first is one too."""
 
     uuid: str
     name: str
@@ -48,6 +63,22 @@ class LockedCamera:
     timezone: str
     views: tuple[str, ...]
     masks: tuple[Polygon, ...]
+    deployments: tuple[int, ...] = ()
+
+    @property
+    def deployment_names(self) -> tuple[str, ...]:
+        """The names of its deployments: the first, and those that are named by their start (UTC)."""
+        return (FIRST_DEPLOYMENT, *map(_instant, self.deployments))
+
+    def deployment_groups(self) -> tuple[str, ...]:
+        """The same as splits tell them apart. The first is the camera's UUID: that it was moved later changes
+        nothing for it."""
+        return (self.uuid, *(f"{self.uuid}@{name}" for name in self.deployment_names[1:]))
+
+
+def _instant(utc_ms: int) -> str:
+    moment = dt.datetime.fromtimestamp(utc_ms // 1000, dt.UTC).replace(microsecond=utc_ms % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +91,53 @@ class LockedZone:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
-    """The times of a timestamps file: ``camera`` (int32, an index of the lock's cameras) and
-    ``timestamp_ms`` (int64, UTC), sorted by both, each pair once.
+    """The times of a timestamps file, or those that were scouted: ``camera`` (int32, an index of the lock's
+    cameras) and ``timestamp_ms`` (int64, UTC), sorted by both, each pair once.
 
-    Where splits are by a column, ``group`` (int32) is an index of ``groups``, the texts in it."""
+    Where splits are by a column, ``group`` (int32) is an index of ``groups``, the texts in it. Of what was
+    scouted, ``score`` (float64) is the share of the picture that is new, ``why`` (int32) an index of
+    ``whys``, what each was chosen for, and ``rank`` (int32) its place in the order of choosing: those from the
+    plan's count on are spare."""
 
     camera: npt.NDArray[np.int32]
     timestamp_ms: npt.NDArray[np.int64]
     group: npt.NDArray[np.int32] | None = None
     groups: tuple[str, ...] = ()
+    score: npt.NDArray[np.float64] | None = None
+    why: npt.NDArray[np.int32] | None = None
+    whys: tuple[str, ...] = ()
+    rank: npt.NDArray[np.int32] | None = None
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that it has, by name."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Times):
             return NotImplemented
-        if self.group is None or other.group is None:
-            same_groups = self.group is other.group
-        else:
-            same_groups = self.groups == other.groups and np.array_equal(self.group, other.group)
-        same_times = np.array_equal(self.timestamp_ms, other.timestamp_ms)
-        return same_groups and same_times and np.array_equal(self.camera, other.camera)
+        mine, others = self.columns(), other.columns()
+        same_texts = (self.groups, self.whys) == (other.groups, other.whys)
+        return (
+            same_texts
+            and mine.keys() == others.keys()
+            and all(np.array_equal(mine[name], others[name]) for name in mine)
+        )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """What was chosen from a scout pass: the second stage of a lock.
+
+    ``deployments`` are those that the pass shows, by camera UUID. ``about`` is what the lock says of the pass:
+    its content hash, what was chosen by (``inputs_sha256``), and what was lacking.
+    """
+
+    times: Times
+    deployments: Mapping[str, tuple[int, ...]]
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +163,29 @@ class Lock:
     times: Times | None = None
     notes: tuple[str, ...] = ()
     dedup: dict[str, int] | None = None
+    scout: dict[str, Any] | None = None
+    """What the picks of a scout pass were chosen from, and by."""
+    top_up: bool = False
+
+    @property
+    def picks(self) -> Picks | None:
+        """What was chosen from the scout pass, where there was one."""
+        if self.scout is None or self.times is None:
+            return None
+        return Picks(self.times, {c.uuid: c.deployments for c in self.cameras if c.deployments}, self.scout)
+
+    @property
+    def has_deployments(self) -> bool:
+        """Whether frames are told apart by deployments of their cameras."""
+        return self.scout is not None or any(camera.deployments for camera in self.cameras)
 
 
-def resolve(plan: Plan, now_ms: int) -> Lock:
+def resolve(plan: Plan, now_ms: int, picks: Picks | None = None) -> Lock:
     """Look everything up that ``plan`` leaves open. ``now_ms``: UTC epoch milliseconds.
 
-    Reads the time-zone database, and the timestamps file of a plan that has one. Raises InvalidFile
-    for what is wrong in that file.
+    Reads the time-zone database, and the timestamps file of a plan that has one. A plan with strategy
+    `scout` needs the ``picks`` from its pass. Raises InvalidFile for what is wrong in a file, UsageError without
+    the picks, and OtherDataset where they were chosen by other settings than the plan's.
     """
     cameras = tuple(
         LockedCamera(
@@ -122,13 +195,14 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
             camera.timezone,
             _distinct_views(camera.views or plan.views, plan.views),
             camera.masks,
+            _deployments(camera, picks),
         )
         for camera in sorted(plan.cameras, key=lambda camera: camera.uuid)
     )
     footage_ends_ms = now_ms - FOOTAGE_LAG_MS
     times: Times | None = None
     notes: list[str] = []
-    sampling = plan.sampling.model_dump(mode="json", exclude={"file"})
+    sampling = plan.sampling.model_dump(mode="json", exclude={"file", "top_up"})
     windows = {
         zone: window_intervals(plan.windows, zone, footage_ends_ms)
         for zone in sorted({camera.timezone for camera in cameras})
@@ -140,18 +214,26 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
             {c.name: i for i, c in enumerate(cameras)}, [c.timezone for c in cameras], now_ms, column,
         )  # fmt: skip
         times, notes = _in_windows(rows, cameras, windows if plan.windows else None)
+    scout = None
+    if isinstance(plan.sampling, ScoutSampling):
+        if picks is None:
+            raise UsageError(
+                "which frames a plan with strategy scout asks for is known once its scout pass is done: "
+                "`rhombus-dataset plan` tells what the pass costs, and `build` makes it"
+            )
+        times, scout = picks.times, picks.about
     zones = {zone: _locked_zone(zone, spans, times) for zone, spans in windows.items()}
     splits = None if plan.splits is None else plan.splits.model_dump(mode="json")
-    if isinstance(plan.splits, CameraSplits) and splits is not None:
+    if isinstance(plan.splits, CameraSplits | DeploymentSplits) and splits is not None:
         by_name = {c.name: c.uuid for c in cameras}
         splits["assign"] = {
-            split: sorted(by_name.get(camera, camera) for camera in assigned)
+            split: sorted(_by_uuid(camera, by_name) for camera in assigned)
             for split, assigned in plan.splits.assign.items()
         }
     source: dict[str, str] = {"type": plan.source.type}
     if isinstance(plan.source, RhombusSource):
         source["url"] = plan.source.url
-    return Lock(
+    lock = Lock(
         name=plan.name,
         seed=plan.seed,
         now_ms=now_ms if any(window.end.now for window in plan.windows) else None,
@@ -166,7 +248,44 @@ def resolve(plan: Plan, now_ms: int) -> Lock:
         times=times,
         notes=tuple(notes),
         dedup=None if plan.dedup is None else plan.dedup.model_dump(mode="json"),
+        scout=scout,
+        top_up=getattr(plan.sampling, "top_up", False),
     )
+    if scout is not None and (chosen_by := scout_inputs_sha256(plan, now_ms)) != scout["inputs_sha256"]:
+        raise OtherDataset(
+            "the frames of this folder were chosen by other cameras, windows, splits or sampling settings than "
+            f"the plan's: their digest is {scout['inputs_sha256']}, the plan's is {chosen_by}. Choose another "
+            "--out; with --reuse of this folder, what it holds is not asked for again."
+        )
+    return lock
+
+
+def scout_inputs_sha256(plan: Plan, now_ms: int) -> str:
+    """Of all in a plan that decides which frames of a scout pass are chosen; names and limits do not."""
+    windows = {
+        zone: window_intervals(plan.windows, zone, now_ms - FOOTAGE_LAG_MS)
+        for zone in sorted({camera.timezone for camera in plan.cameras})
+    }
+    cameras = sorted((c.uuid, c.timezone, c.masks, _deployments(c, None)) for c in plan.cameras)
+    sampling = plan.sampling.model_dump(mode="json", exclude={"top_up"})
+    splits = None if plan.splits is None else plan.splits.model_dump(mode="json", exclude={"assign"})
+    return _checksum({"of": [plan.seed, sampling, splits, cameras, windows]})
+
+
+def _deployments(camera: Camera, picks: Picks | None) -> tuple[int, ...]:
+    """What the plan says of a camera, or else what its pass has shown."""
+    said = {moment_ms(moment, camera.timezone) for moment in camera.deployments}
+    if not said and picks is not None:
+        return picks.deployments.get(camera.uuid, ())
+    return tuple(sorted(said))
+
+
+def _by_uuid(name: str, by_name: dict[str, str]) -> str:
+    """A camera's name, perhaps with @ and a deployment's start, with its UUID in the name's place."""
+    if name in by_name or "@" not in name:
+        return by_name.get(name, name)
+    camera, _, start = name.rpartition("@")
+    return f"{by_name.get(camera, camera)}@{start}"
 
 
 def _distinct_views(names: Iterable[str], views: dict[str, Geometry]) -> tuple[str, ...]:
@@ -229,10 +348,11 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
     times_sha256 = None
     if lock.times is not None:
         sink = io.BytesIO()
-        table = pa.table({"camera": lock.times.camera, "timestamp_ms": lock.times.timestamp_ms})
-        if lock.times.group is not None:
-            names = pa.array(lock.times.groups, pa.string())
-            table = table.append_column("group", pa.DictionaryArray.from_arrays(lock.times.group, names))
+        columns: dict[str, Any] = dict(lock.times.columns())
+        for name, texts in (("group", lock.times.groups), ("why", lock.times.whys)):
+            if name in columns:
+                columns[name] = pa.DictionaryArray.from_arrays(columns[name], pa.array(texts, pa.string()))
+        table = pa.table(columns)
         pq.write_table(table, sink, compression="zstd")
         files[schema.LOCK_TIMES_FILE] = sink.getvalue()
         times_sha256 = _times_checksum(lock.times)
@@ -242,7 +362,10 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
         "seed": lock.seed,
         "now_ms": lock.now_ms,
         "source": lock.source,
-        "cameras": [asdict(camera) for camera in lock.cameras],
+        "cameras": [
+            {name: value for name, value in asdict(camera).items() if name != "deployments" or value}
+            for camera in lock.cameras
+        ],
         "views": {name: asdict(geometry) for name, geometry in lock.views.items()},
         "zones": {zone: asdict(locked) for zone, locked in lock.zones.items()},
         "sampling": lock.sampling,
@@ -252,6 +375,8 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
         "times_sha256": times_sha256,
         "notes": lock.notes,
         **({} if lock.dedup is None else {"dedup": lock.dedup}),
+        **({} if lock.scout is None else {"scout": lock.scout}),
+        **({"top_up": True} if lock.top_up else {}),
     }
     text = json.dumps({**content, "sha256": _checksum(content)}, indent=1, ensure_ascii=False)
     files[schema.LOCK_FILE] = text.encode() + b"\n"
@@ -290,6 +415,7 @@ def load_lock(dataset: Path) -> Lock:
                     **camera,
                     "views": tuple(camera["views"]),
                     "masks": tuple(tuple((x, y) for x, y in mask) for mask in camera["masks"]),
+                    "deployments": tuple(camera.get("deployments", ())),
                 }
             )
             for camera in content["cameras"]
@@ -306,6 +432,8 @@ def load_lock(dataset: Path) -> Lock:
         times=times,
         notes=tuple(content["notes"]),
         dedup=content.get("dedup"),
+        scout=content.get("scout"),
+        top_up=content.get("top_up", False),
     )
 
 
@@ -315,15 +443,7 @@ def _load_times(dataset: Path, sha256: str | None) -> Times | None:
     path = dataset / schema.LOCK_TIMES_FILE
     try:
         table = pq.read_table(path)
-        times = Times(
-            table.column("camera").to_numpy().astype(np.int32),
-            table.column("timestamp_ms").to_numpy().astype(np.int64),
-        )
-        if "group" in table.column_names:
-            said = table.column("group").cast(pa.string()).combine_chunks()
-            names = sorted(said.unique().to_pylist())
-            numbers = pc.index_in(said, value_set=pa.array(names, pa.string())).to_numpy().astype(np.int32)
-            times = replace(times, group=numbers, groups=tuple(names))
+        times = Times(**_times_columns(table))
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing, and {schema.LOCK_FILE} counts on it") from None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -333,12 +453,29 @@ def _load_times(dataset: Path, sha256: str | None) -> Times | None:
     return times
 
 
+def _times_columns(table: pa.Table) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    kinds = {"camera": np.int32, "timestamp_ms": np.int64, "score": np.float64, "rank": np.int32}
+    for name in table.column_names:
+        if name in kinds:
+            found[name] = table.column(name).to_numpy().astype(kinds[name])
+        else:
+            # Numbered by their names, whatever order the file has them in.
+            said = table.column(name).cast(pa.string()).combine_chunks()
+            texts = sorted(said.unique().to_pylist())
+            found[name] = pc.index_in(said, value_set=pa.array(texts, pa.string())).to_numpy().astype(np.int32)
+            found[f"{name}s"] = tuple(texts)
+    return found
+
+
 def _times_checksum(times: Times) -> str:
     # Of the times, not of the file: that depends on the version of pyarrow.
-    digest = hashlib.sha256(times.camera.astype("<i4").tobytes())
-    digest.update(times.timestamp_ms.astype("<i8").tobytes())
-    if times.group is not None:
-        digest.update(times.group.astype("<i4").tobytes() + json.dumps(times.groups).encode())
+    digest = hashlib.sha256()
+    for column in times.columns().values():
+        digest.update(column.astype(column.dtype.newbyteorder("<")).tobytes())
+    for texts in (times.groups, times.whys):
+        if texts:
+            digest.update(json.dumps(texts).encode())
     return digest.hexdigest()
 
 

@@ -48,6 +48,9 @@ class Progress:
 
     def begin(self, total: int, done: int = 0) -> None:
         self._total, self._done = total, done
+        self._counts.clear()
+        if self._bar is not None:
+            self._bar.close()
         if self._stream is not None and self._stream.isatty():
             self._bar = tqdm(total=total, initial=done, unit="frame", file=self._stream, dynamic_ncols=True)
 

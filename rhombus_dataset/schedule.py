@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ from rhombus_dataset import schema
 from rhombus_dataset.frame import FrameRequest, frame_id
 from rhombus_dataset.geometry import Geometry, Polygon
 from rhombus_dataset.local_time import DAY_MS, HOUR_MS
-from rhombus_dataset.lock import LockedCamera
+from rhombus_dataset.lock import LockedCamera, Times
 
+WEEKDAY_NAMES: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CHUNK_ROWS: Final = 1 << 14
 
 
@@ -41,11 +42,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A stratum with less footage time than its fair share of frames takes.
+    """A stratum that cannot give its fair share of frames.
 
     ``available`` is how many moments it has, at the plan's gap; ``wanted`` is what each of the strata that
-    have enough gives, or an even share where none has. None stands for all cameras, all hours, or all days of the
-    week; Monday is 0.
+    have enough gives, or an even share where none has. None stands for all cameras, all hours, all days of the
+    week, or any light; Monday is 0. ``reason`` says what it lacks.
     """
 
     camera_name: str | None
@@ -53,6 +54,18 @@ class Shortfall:
     available: int
     wanted: int
     weekday: int | None = None
+    light: str | None = None
+    reason: str = "its windows hold no more time"
+
+    @property
+    def stratum(self) -> str:
+        """Which part of the footage it is, in words."""
+        said = [self.camera_name or "all cameras"]
+        if self.weekday is not None:
+            said.append(WEEKDAY_NAMES[self.weekday])
+        if self.local_hour is not None:
+            said.append(f"{self.local_hour:02d}:00")
+        return ", ".join([*said, *([self.light] if self.light else [])])
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,9 @@ class Schedule:
     frames_per_shard: int
     shortfalls: tuple[Shortfall, ...] = ()
     notes: tuple[str, ...] = ()
+    picks: Times | None = None
+    """What was scouted, if these frames were: why each was chosen."""
+    has_deployments: bool = False
 
     def __len__(self) -> int:
         return len(self.timestamp_ms)
@@ -161,6 +177,35 @@ class Schedule:
         }
         return pa.table(columns, schema=pa.schema(list(schema.PLANNED)))
 
+    @property
+    def more_fields(self) -> tuple[pa.Field[Any], ...]:
+        """The columns that the manifest of this schedule has beyond those of every manifest."""
+        deployment = (schema.DEPLOYMENT,) if self.has_deployments else ()
+        return deployment + (schema.CHOICE if self.picks is not None else ())
+
+    def more_columns(self, start: int, stop: int) -> dict[str, pa.Array]:
+        """Rows [start, stop) of these columns, by name."""
+        camera, times = self.camera[start:stop], self.timestamp_ms[start:stop]
+        found: dict[str, pa.Array] = {}
+        if self.has_deployments:
+            names = np.empty(stop - start, object)
+            for i in np.unique(camera).tolist():
+                mine = camera == i
+                nth = np.searchsorted(self.cameras[i].deployments, times[mine], side="right")
+                names[mine] = np.array(self.cameras[i].deployment_names, object)[nth]
+            found["deployment"] = pa.array(names, pa.string())
+        if (picks := self.picks) is not None:
+            assert picks.score is not None
+            assert picks.why is not None
+            place = np.empty(stop - start, np.int64)
+            for i in np.unique(camera).tolist():
+                mine = camera == i
+                first, last = np.searchsorted(picks.camera, [i, i + 1])
+                place[mine] = first + np.searchsorted(picks.timestamp_ms[first:last], times[mine])
+            found["score"] = pa.array(picks.score[place])
+            found["chosen_for"] = pa.array(picks.whys, pa.string()).take(pa.array(picks.why[place]))
+        return found
+
     @functools.cached_property
     def digest(self) -> str:
         """Hex SHA-256 that names this build: of the ordered rows (UUID, time, geometry, masks, split), the
@@ -190,7 +235,7 @@ class Schedule:
 
 def local_hours(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int8]:
     """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
-    return (_local_ms(timestamps_ms, offsets) // HOUR_MS % 24).astype(np.int8)
+    return (local_ms(timestamps_ms, offsets) // HOUR_MS % 24).astype(np.int8)
 
 
 def local_weekdays(
@@ -198,10 +243,11 @@ def local_weekdays(
 ) -> npt.NDArray[np.int8]:
     """The day of the week (Monday is 0) that it is on the local clock at each time: int8."""
     # 1970-01-01 was a Thursday.
-    return ((_local_ms(timestamps_ms, offsets) // DAY_MS + 3) % 7).astype(np.int8)
+    return ((local_ms(timestamps_ms, offsets) // DAY_MS + 3) % 7).astype(np.int8)
 
 
-def _local_ms(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int64]:
+def local_ms(timestamps_ms: npt.NDArray[np.int64], offsets: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int64]:
+    """The local clock at each time, as milliseconds since 1970-01-01T00:00 on that clock: int64."""
     table = np.array(offsets, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
     local: npt.NDArray[np.int64] = timestamps_ms + table[np.maximum(place, 0), 1]

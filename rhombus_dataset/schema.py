@@ -8,6 +8,7 @@ every column.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import pyarrow as pa
@@ -49,6 +50,12 @@ OUTCOME: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("file", pa.string()),
     pa.field("row", pa.int32()),
 )
+DEPLOYMENT: Final = pa.field("deployment", pa.string())
+CHOICE: Final[tuple[pa.Field[Any], ...]] = (
+    pa.field("score", pa.float64()),
+    pa.field("chosen_for", pa.string()),
+)
+"""Why a frame was chosen, where frames are chosen by what they show."""
 IMAGE: Final = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 _HF_DTYPES: Final = {
@@ -81,9 +88,12 @@ def data_schema() -> pa.Schema:
     return pa.schema([IMAGE, *PLANNED, *MEASURED], metadata={"huggingface": info})
 
 
-def manifest_schema() -> pa.Schema:
-    """Of ``manifest/*.parquet``: one row a planned frame, whatever became of it."""
-    return pa.schema([*PLANNED, *MEASURED, *OUTCOME])
+def manifest_schema(more: Iterable[pa.Field[Any]] = ()) -> pa.Schema:
+    """Of ``manifest/*.parquet``: one row a planned frame, whatever became of it.
+
+    ``more`` are the columns that only some plans have: DEPLOYMENT and CHOICE.
+    """
+    return pa.schema([*PLANNED, *MEASURED, *OUTCOME, *more])
 
 
 SIZE_WARNING: Final = "size"

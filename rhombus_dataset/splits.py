@@ -35,6 +35,8 @@ def splits_in_words(splits: dict[str, Any] | None) -> str:
             return "Split by camera: no camera is in two splits."
         case "location":
             return "Split by location: no location is in two splits."
+        case "deployment":
+            return "Split by deployment: no stretch in which a camera stood unmoved is in two splits."
         case "column":
             return (
                 f"Split by the column {splits['column']} of the timestamps file: no value of it is in two splits."
@@ -62,9 +64,15 @@ def splits_by_time(
 def split_of_group(group: str, splits: dict[str, Any], seed: int) -> int:
     """The split that all frames of a group (a camera's UUID, a location, a column's value) belong to."""
     names = split_names(splits)
-    for name, groups in splits["assign"].items():
-        if group in groups:
-            return names.index(name)
+    called = [group]
+    if splits["by"] == "deployment":
+        # A camera that is assigned takes along all of its deployments that are not assigned themselves.
+        camera, _, start = group.partition("@")
+        called = [f"{camera}@{start or 'first'}", camera]
+    for call in called:
+        for name, groups in splits["assign"].items():
+            if call in groups:
+                return names.index(name)
     value = hashes(hash_key(seed, "split", group), np.zeros(1, np.int64))
     return int(pick(value, splits["fractions"])[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,13 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
+from rhombus_dataset.plan import Plan
+from rhombus_dataset.plan.model import ScoutSampling
 from rhombus_dataset.schedule import Schedule
 
 ASSUMED_FULL_PX: Final = (1920, 1080)
 ASSUMED_BYTES_PER_PIXEL: Final = 0.125
 """A full-HD frame of about 260 kB: what cameras of this kind usually send."""
+ASSUMED_SMALL_BYTES_PER_PIXEL: Final = 0.25
+SMALL_FRAME_BYTES: Final = 600
+"""What a small picture takes for its header and tables alone, and the more for a pixel of it."""
+LONG_PASS_S: Final = 6 * 3600
 FIRST_TIMES: Final = 5
-_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(frozen=True)
@@ -43,20 +48,26 @@ class PlanSummary:
     first: tuple[dict[str, str], ...]
     shortfalls: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    scouting: Scouting | None = None
+    """Of a plan that scouts and has not yet: then all the other figures are of its scout pass."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return plain | {"scouting": None if self.scouting is None else asdict(self.scouting)}
 
     def to_text(self) -> str:
         """For a terminal."""
+        kind = "frames" if self.scouting is None else "small frames of the scout pass"
         lines = [
-            f"{self.name}: {self.frames:,} frames of {self.moments:,} moments, {self.shards} shards",
+            f"{self.name}: {self.frames:,} {kind} of {self.moments:,} moments, {self.shards} shards",
             f"requests  {self.requests:,}, at least {_duration(self.seconds)} at "
             f"{self.requests_per_second:g} a second",
             f"bytes     about {_size(self.bytes)} ({self.bytes_basis}); {_size(self.free_bytes)} free",
         ]
-        if self.bytes > self.free_bytes:
+        if self.scouting is not None:
+            lines += self.scouting.lines(self)
+        if self.bytes + (self.scouting.bytes if self.scouting else 0) > self.free_bytes:
             lines.append("WARNING   that is more than the free disk")
         for title, counts in (
             ("camera", self.by_camera),
@@ -68,19 +79,91 @@ class PlanSummary:
         lines += ["", "first frames"]
         lines += [f"  {f['utc']}   {f['local']}   {f['camera']}   {f['view']}" for f in self.first]
         if self.shortfalls:
-            lines += ["", f"shortfalls: {len(self.shortfalls)} strata have less time than their share"]
+            lines += ["", f"shortfalls: {len(self.shortfalls)} strata cannot give their share"]
             lines += [
-                f"  {s['camera'] or 'all cameras'}"
-                + (f", {_WEEKDAYS[s['weekday']]}" if s["weekday"] is not None else "")
-                + (f", {s['local_hour']:02d}:00" if s["local_hour"] is not None else "")
-                + f": {s['available']} of {s['wanted']}"
-                for s in self.shortfalls[:20]
+                f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}" for s in self.shortfalls[:20]
             ]
             if len(self.shortfalls) > 20:
                 lines.append(f"  ... and {len(self.shortfalls) - 20} more (--json lists all)")
         lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
         lines.append(f"\nschedule  {self.digest}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Scouting:
+    """What comes after a scout pass, beside what it would be to fetch all that the pass looks at.
+
+    ``moments`` is what the plan asks for, ``frames`` with all views; ``pays_off_below`` how many moments can be
+    chosen at most before the pass costs more bytes than it saves.
+    """
+
+    moments: int
+    frames: int
+    bytes: int
+    seconds: float
+    frames_in_full: int
+    bytes_in_full: int
+    pays_off_below: int
+    every_ms: int
+
+    def lines(self, looking: PlanSummary) -> list[str]:
+        both, seconds = looking.bytes + self.bytes, looking.seconds + self.seconds
+        requests = looking.requests + self.frames
+        found = [
+            f"then      {self.frames:,} frames of up to {self.moments:,} moments that show something new: "
+            f"{requests:,} requests in all, {_duration(seconds)}, about {_size(both)}",
+            f"in full   all {looking.moments:,} moments were {self.frames_in_full:,} frames, about "
+            f"{_size(self.bytes_in_full)}: scouting fetches {100 * both / max(1, self.bytes_in_full):.1f} % of it",
+        ]
+        if self.moments > self.pays_off_below:
+            found.append(
+                f"WARNING   it does not pay off: from {self.pays_off_below:,} moments on, fetching everything in "
+                "full (strategy interval) costs fewer bytes and no second look"
+            )
+        else:
+            found.append(f"          it pays off in bytes below {self.pays_off_below:,} moments")
+        if looking.seconds > LONG_PASS_S:
+            fits = -(-int(self.every_ms * looking.seconds / LONG_PASS_S) // 1000)
+            found.append(
+                f"WARNING   the quota is tight: looking takes {_duration(looking.seconds)} of the "
+                f"{_duration(seconds)}. With every: {fits}s it takes {_duration(LONG_PASS_S)}; what is shorter may "
+                "stay unseen"
+            )
+        return found
+
+
+def summarize_scouting(plan: Plan, schedule: Schedule, free_bytes: int) -> PlanSummary:
+    """Count the ``schedule`` of a plan's scout pass, and tell what comes after it."""
+    assert isinstance(plan.sampling, ScoutSampling)
+    limits = plan.source.limits
+    looking = summarize(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes)
+    width, height = ASSUMED_FULL_PX
+    small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / plan.sampling.downscale**2
+    views = {c.uuid: [plan.views[name] for name in c.views or plan.views] for c in plan.cameras}
+    size = {uuid: sum(map(_assumed_bytes, of_camera)) for uuid, of_camera in views.items()}
+    seen = np.bincount(schedule.camera, minlength=len(schedule.cameras)).tolist()
+    frames_in_full = sum(n * len(views[c.uuid]) for c, n in zip(schedule.cameras, seen, strict=True))
+    bytes_in_full = sum(n * size[c.uuid] for c, n in zip(schedule.cameras, seen, strict=True))
+    moments = plan.sampling.frames or (plan.sampling.frames_per_camera or 0) * len(plan.cameras)
+    moments = min(moments, len(schedule))
+    share = moments / max(1, len(schedule))
+    bytes_looking = round(small * len(schedule))
+    return replace(
+        looking,
+        bytes=bytes_looking,
+        bytes_basis=f"if a full frame is {width}x{height}",
+        scouting=Scouting(
+            moments=moments,
+            frames=round(share * frames_in_full),
+            bytes=round(share * bytes_in_full),
+            seconds=share * frames_in_full / limits.requests_per_second,
+            frames_in_full=frames_in_full,
+            bytes_in_full=bytes_in_full,
+            pays_off_below=max(0, int(len(schedule) * (1 - bytes_looking / max(1, bytes_in_full)))),
+            every_ms=plan.sampling.every,
+        ),
+    )
 
 
 def summarize(
@@ -123,11 +206,14 @@ def summarize(
         first=first,
         shortfalls=tuple(
             {
+                "stratum": s.stratum,
                 "camera": s.camera_name,
                 "weekday": s.weekday,
                 "local_hour": s.local_hour,
+                "light": s.light,
                 "available": s.available,
                 "wanted": s.wanted,
+                "reason": s.reason,
             }
             for s in schedule.shortfalls
         ),

@@ -26,6 +26,8 @@ from rhombus_dataset.lock import load_lock
 from rhombus_dataset.near_duplicates import find_duplicates, twins_across_splits
 from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
+from rhombus_dataset.scout_pass import SCOUT_FOLDER
+from rhombus_dataset.scouting import content_sha256, pick
 from rhombus_dataset.storage import BUILD_FOLDER, pending_rewrites, sha256_of
 
 
@@ -124,6 +126,7 @@ class _Verifying:
         else:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 self._check(schedule, pool)
+            self._scout_pass()
         return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures, twins=self._twins)
 
     def _check(self, schedule: Schedule, pool: concurrent.futures.Executor) -> None:
@@ -156,6 +159,25 @@ class _Verifying:
         self._strangers(schedule)
         self._texts(complete=not missing)
 
+    def _scout_pass(self) -> None:
+        """The pass that the frames were chosen from, if it is kept, and that they are what is chosen from it."""
+        folder = self._folder / SCOUT_FOLDER
+        if not (folder / schema.LOCK_FILE).exists():
+            return
+        report = _Verifying(folder).report()
+        self._shards += report.shards
+        self._rows += report.rows
+        self._pictures += report.pictures
+        for fault in report.problems:
+            shard = None if fault.shard is None else f"{SCOUT_FOLDER}/{fault.shard}"
+            self._faults.append(Fault(f"{SCOUT_FOLDER}/{fault.file}", fault.message, shard))
+        lock = load_lock(self._folder)
+        # Frames that were erased, or came later, would change the choice, which stands.
+        if report.problems or lock.scout is None or content_sha256(folder) != lock.scout["content_sha256"]:
+            return
+        if pick(folder, lock.sampling, lock.seed, lock.splits).times != lock.times:
+            self._fault(schema.LOCK_FILE, f"its frames are not those that are chosen from {SCOUT_FOLDER}/")
+
     def _slice(self, schedule: Schedule, shard: Shard, pool: concurrent.futures.Executor) -> None:
         name = schema.manifest_file(shard.stem)
         path = self._folder / name
@@ -176,9 +198,13 @@ class _Verifying:
         if table.num_rows != shard.stop - shard.start:
             self._fault(name, f"{table.num_rows} rows, expected {shard.stop - shard.start}")
             return
-        if table.schema.names != schema.manifest_schema().names:
-            self._fault(name, f"columns {table.schema.names}, expected {schema.manifest_schema().names}")
+        expected = schema.manifest_schema(schedule.more_fields).names
+        if table.schema.names != expected:
+            self._fault(name, f"columns {table.schema.names}, expected {expected}")
             return
+        more = schedule.more_columns(shard.start, shard.stop)
+        if any(table.column(column).to_pylist() != values.to_pylist() for column, values in more.items()):
+            self._fault(name, "its deployments, or what its frames were chosen for, are not those of the lock")
         if not table.select(columns).replace_schema_metadata(None).equals(planned):
             # Names are not part of the digest: a plan whose names changed half-way may differ there.
             fixed = [c for c in columns if c not in ("camera_name", "location", "view")]

@@ -51,6 +51,8 @@ def commit_shard(
             name = schema.data_folder(shard.stem)
             data_sha256 = _write_jpegs(out / name, ok_table, ok_records, reading)
     rows = _manifest_table(table, records, name, data_format, _size_warnings(schedule, records))
+    for field in schedule.more_fields:
+        rows = rows.append_column(field, schedule.more_columns(shard.start, shard.stop)[field.name])
     manifest.write_slice(
         out / schema.manifest_file(shard.stem),
         rows,

@@ -15,7 +15,18 @@ LAYERS = [
     # vocabulary
     ["errors", "geometry", "frame", "wire", "marked_yaml", "checking"],
     # pure
-    ["hashing", "plan", "schema", "local_time", "timestamps_file", "lock", "splits", "schedule", "sampler"],
+    [
+        "hashing",
+        "plan",
+        "schema",
+        "local_time",
+        "timestamps_file",
+        "lock",
+        "splits",
+        "schedule",
+        "sampler",
+        "scout_pass",
+    ],
     # one effect
     ["storage", "pictures", "credentials", "decode", "quota", "sources"],
     # unit
@@ -27,6 +38,10 @@ LAYERS = [
         "markup",
         "dataset",
         "near_duplicates",
+        "novelty",
+        "deployments",
+        "selection",
+        "scouting",
         "croissant",
         "exports",
         "labels",

@@ -102,7 +102,6 @@ def test_ten_mistakes_get_ten_errors_with_the_right_lines(tmp_path: Path) -> Non
         ({"vesion": 1}, "did you mean version?"),
         ({"cameras": [{"match": "gate-*"}]}, "match is not supported yet: give the camera's uuid"),
         ({"sampling": {"strategy": "events"}}, "events is not supported yet"),
-        ({"sampling": {"strategy": "scout"}}, "scout is not supported yet"),
         ({"output": {"format": "webdataset"}}, "webdataset is not supported yet"),
         ({"cameras": [{"uuid": "A" * 22}]}, "cameras[0]: timezone is missing"),
         ({"cameras": [GOOD["cameras"][0]] * 2}, "stands twice, first in line 1"),

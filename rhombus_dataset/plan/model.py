@@ -120,6 +120,21 @@ class RecordingsSource(Model):
 Point = Annotated[tuple[Permyriad, Permyriad], Field()]
 
 
+class LocalTime(Model):
+    """A moment as written: a wall-clock time of the camera's, one with an offset, or now."""
+
+    local: dt.datetime | None = None
+    utc_ms: int | None = None
+    now: bool = False
+
+
+Moment = Annotated[
+    LocalTime,
+    BeforeValidator(lambda v: v if isinstance(v, LocalTime) else values.parse_moment(v)),
+    values.MomentSchema,
+]
+
+
 class Camera(Model):
     """A camera by its UUID, with what holds for all of its frames."""
 
@@ -130,6 +145,9 @@ class Camera(Model):
     views: tuple[str, ...] = Field((), description="Names of views; all of them where none are given.")
     masks: tuple[Annotated[tuple[Point, ...], Field(min_length=3)], ...] = Field(
         (), description="Polygons that are painted black: [x, y] points of the full frame."
+    )
+    deployments: Annotated[tuple[Moment, ...], Field(max_length=1_000)] = Field(
+        (), description="When the camera was moved, turned or replaced: each begins another deployment."
     )
 
     @model_validator(mode="before")
@@ -174,21 +192,6 @@ class DailyRange(Model):
     end_minute: int
 
 
-class LocalTime(Model):
-    """A moment as written: a wall-clock time of the camera's, one with an offset, or now."""
-
-    local: dt.datetime | None = None
-    utc_ms: int | None = None
-    now: bool = False
-
-
-Moment = Annotated[
-    LocalTime,
-    BeforeValidator(lambda v: v if isinstance(v, LocalTime) else values.parse_moment(v)),
-    values.MomentSchema,
-]
-
-
 class Window(Model):
     """When frames may be from: start included, end excluded, by the camera's local clock."""
 
@@ -231,6 +234,7 @@ class RandomSampling(Model):
     frames: Count | None = None
     frames_per_camera: Count | None = None
     min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
+    top_up: Flag = Field(False, description="Draw others for frames that turn out to be missing.")
 
 
 class StratifiedSampling(Model):
@@ -241,6 +245,7 @@ class StratifiedSampling(Model):
     frames_per_camera: Count | None = None
     strata: Annotated[tuple[Literal["camera", "hour", "weekday"], ...], Field(min_length=1)] = ("camera", "hour")
     min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
+    top_up: Flag = Field(False, description="Draw others for frames that turn out to be missing.")
 
 
 class BurstSampling(Model):
@@ -254,6 +259,27 @@ class BurstSampling(Model):
     min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
 
 
+class ScoutSampling(Model):
+    """A cheap pass of small frames first; then full frames of what is new in them."""
+
+    strategy: Literal["scout"]
+    every: Annotated[DurationMs, Field(ge=1, le=DAY_MS)] = Field(
+        description="A small frame so often: shorter than what is looked for stays in the picture."
+    )
+    downscale: Annotated[Whole, Field(ge=1, le=64)] = Field(8, description="Of the small frames.")
+    frames: Count | None = None
+    frames_per_camera: Count | None = None
+    strata: Annotated[tuple[Literal["camera", "hour", "weekday", "light"], ...], Field(min_length=1)] = (
+        "camera",
+        "hour",
+    )
+    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
+    quiet: Annotated[Number, Field(ge=0, le=1)] = Field(
+        0.05, description="The share of frames that show nothing new: a model has to see the empty scene too."
+    )
+    top_up: Flag = False
+
+
 class TimestampsSampling(Model):
     """The moments of a CSV or Parquet file with the columns camera and timestamp_ms or timestamp."""
 
@@ -262,7 +288,7 @@ class TimestampsSampling(Model):
 
 
 Sampling = Annotated[
-    IntervalSampling | RandomSampling | StratifiedSampling | BurstSampling | TimestampsSampling,
+    IntervalSampling | RandomSampling | StratifiedSampling | BurstSampling | TimestampsSampling | ScoutSampling,
     Field(discriminator="strategy"),
 ]
 
@@ -300,6 +326,16 @@ class LocationSplits(Model):
     assign: dict[str, tuple[str, ...]] = {}
 
 
+class DeploymentSplits(Model):
+    """Whole deployments, by hash or as assigned: a camera that was moved, turned or blocked begins another.
+
+    ``assign`` names a camera for all of its deployments, or one as camera@start."""
+
+    by: Literal["deployment"]
+    fractions: Fractions
+    assign: dict[str, tuple[str, ...]] = {}
+
+
 class ColumnSplits(Model):
     """By a column of a timestamps file: rows that say the same are in one split, by hash or as assigned."""
 
@@ -309,7 +345,9 @@ class ColumnSplits(Model):
     assign: dict[str, tuple[str, ...]] = {}
 
 
-Splits = Annotated[TimeSplits | CameraSplits | LocationSplits | ColumnSplits, Field(discriminator="by")]
+Splits = Annotated[
+    TimeSplits | CameraSplits | LocationSplits | DeploymentSplits | ColumnSplits, Field(discriminator="by")
+]
 
 
 class Dedup(Model):

@@ -22,8 +22,7 @@ from rhombus_dataset.plan import model
 from rhombus_dataset.plan.values import Slug
 
 LATER: Final = {
-    "events": "expected interval, random, stratified, burst or timestamps; events is not supported yet",
-    "scout": "expected interval, random, stratified, burst or timestamps; scout is not supported yet",
+    "events": "expected interval, random, stratified, burst, timestamps or scout; events is not supported yet",
 }
 _SECRET_NAMES: Final = {"key", "api_key", "apikey", "token", "secret", "password", "x-auth-apikey"}
 _STRATEGIES: Final[dict[str, type[BaseModel]]] = {
@@ -32,6 +31,7 @@ _STRATEGIES: Final[dict[str, type[BaseModel]]] = {
     "stratified": model.StratifiedSampling,
     "burst": model.BurstSampling,
     "timestamps": model.TimestampsSampling,
+    "scout": model.ScoutSampling,
 }
 _SOURCES: Final[dict[str, type[BaseModel]]] = {
     "rhombus": model.RhombusSource,
@@ -41,6 +41,7 @@ _SPLITS: Final[dict[str, type[BaseModel]]] = {
     "time": model.TimeSplits,
     "camera": model.CameraSplits,
     "location": model.LocationSplits,
+    "deployment": model.DeploymentSplits,
     "column": model.ColumnSplits,
 }
 
@@ -175,6 +176,9 @@ class _Reading:
                 seen.setdefault(text, i)
             if isinstance(value, dict) and "views" in value and not camera.views:
                 self._refuse(("cameras", i, "views"), "expected at least one view; leave views out for all of them")
+            for k, moment in enumerate(camera.deployments):
+                if moment.now or local_time.moment_ms(moment, camera.timezone) > self._now_ms:
+                    self._refuse(("cameras", i, "deployments", k), "expected a date or time in the past")
             cameras.append((i, camera.model_copy(update={"views": camera.views or tuple(views)})))
         return cameras
 
@@ -239,7 +243,7 @@ class _Reading:
     def _splits(self, cameras: list[tuple[int, model.Camera]]) -> Any:
         if self._value.get("splits") is None:
             return None
-        raw = self._section("splits", "by: time, camera, location or column, with fractions")
+        raw = self._section("splits", "by: time, camera, location, deployment or column, with fractions")
         if raw is None:
             return None
         fractions = raw.get("fractions")
@@ -249,10 +253,7 @@ class _Reading:
                 self._refuse(("splits", "fractions"), f"expected fractions that sum to 1, got {total:g}")
         by = raw.get("by")
         if by == "camera" and isinstance(fractions, dict):
-            known = {camera.name: camera.uuid for _, camera in cameras}
-            known |= {camera.uuid: camera.uuid for _, camera in cameras}
-            known |= {c.uuid[:22]: c.uuid for _, c in cameras if c.uuid.endswith(".v0")}
-            self._assign(raw.get("assign"), fractions, "camera", known)
+            self._assign(raw.get("assign"), fractions, "camera", self._names(cameras))
             self._enough(fractions, "cameras", len(cameras))
         if by == "location" and isinstance(fractions, dict):
             for i, camera in cameras:
@@ -261,6 +262,9 @@ class _Reading:
             places = {camera.location: camera.location for _, camera in cameras if camera.location}
             self._assign(raw.get("assign"), fractions, "location", places)
             self._enough(fractions, "locations", len(places))
+        if by == "deployment":
+            names = self._names(cameras)
+            self._assign(raw.get("assign"), fractions if isinstance(fractions, dict) else {}, "camera", names, "@")
         if by == "column":
             self._assign(raw.get("assign"), fractions if isinstance(fractions, dict) else {}, "value", None)
             sampling = self._value.get("sampling")
@@ -276,8 +280,18 @@ class _Reading:
                 "name fewer splits, or split by time",
             )
 
-    def _assign(self, assign: Any, fractions: dict[str, Any], kind: str, known: dict[str, str] | None) -> None:
-        """Check who is assigned to which split; ``known``, if given, tells who is meant by each name."""
+    @staticmethod
+    def _names(cameras: list[tuple[int, model.Camera]]) -> dict[str, str]:
+        """By what a camera may be called, and which one is meant."""
+        known = {camera.name: camera.uuid for _, camera in cameras}
+        known |= {camera.uuid: camera.uuid for _, camera in cameras}
+        return known | {c.uuid[:22]: c.uuid for _, c in cameras if c.uuid.endswith(".v0")}
+
+    def _assign(
+        self, assign: Any, fractions: dict[str, Any], kind: str, known: dict[str, str] | None, part: str = ""
+    ) -> None:
+        """Check who is assigned to which split; ``known``, if given, tells who is meant by each name, of which
+        something may follow after ``part``."""
         if not isinstance(assign, dict):
             return
         seen: dict[str, str] = {}
@@ -289,7 +303,11 @@ class _Reading:
                 )
             for k, name in enumerate(assigned if isinstance(assigned, list) else []):
                 path = ("splits", "assign", split, k)
-                meant = str(name) if known is None else known.get(name)
+                whose, at, rest = str(name), "", ""
+                if part and known is not None and whose not in known and part in whose:
+                    whose, at, rest = whose.rpartition(part)
+                meant = whose if known is None else known.get(whose)
+                meant = None if meant is None else meant + at + rest
                 if meant is None and known is not None:
                     self._refuse(path, f"{shown(name)} is not a {kind} of the plan{hint_for(str(name), known)}")
                 elif meant is not None and seen.setdefault(meant, split) != split:

@@ -35,7 +35,7 @@ windows:                                 # start included, end excluded
     daily: ["06:00-20:00"]
     weekdays: [mon, tue, wed, thu, fri]
 
-sampling:                                # or interval, random, burst, timestamps
+sampling:                                # or interval, random, burst, timestamps, scout
   strategy: stratified                   # spread evenly over camera and local hour
   frames: 1000
   min_gap: 30s

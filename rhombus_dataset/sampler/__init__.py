@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.local_time import Intervals, merged
 from rhombus_dataset.lock import Lock
-from rhombus_dataset.sampler import burst, interval, random, stratified, timestamps
+from rhombus_dataset.sampler import burst, interval, random, scout, stratified, timestamps
 from rhombus_dataset.sampler.moments import MAX_FRAMES, Moments, Open
 from rhombus_dataset.schedule import Schedule
 from rhombus_dataset.splits import (
@@ -24,13 +24,19 @@ from rhombus_dataset.splits import (
 
 _CHUNK_MOMENTS: Final = 1 << 16
 
-_KINDS: Final = {"camera": "cameras", "location": "locations", "column": "values of the column"}
+_KINDS: Final = {
+    "camera": "cameras",
+    "location": "locations",
+    "deployment": "deployments",
+    "column": "values of the column",
+}
 _STRATEGIES: Final = {
     "interval": interval.choose,
     "random": random.choose,
     "stratified": stratified.choose,
     "burst": burst.choose,
     "timestamps": timestamps.choose,
+    "scout": scout.choose,
 }
 
 
@@ -69,7 +75,12 @@ def _split_of(lock: Lock, moments: Moments) -> npt.NDArray[np.uint8]:
         assert lock.times is not None
         assert lock.times.group is not None
         return of_group[lock.times.group]
-    return of_group[_group_of_camera(lock)[moments.camera]]
+    group = _group_of_camera(lock)[moments.camera]
+    if lock.splits["by"] == "deployment":
+        for i, camera in enumerate(lock.cameras):
+            mine = moments.camera == i
+            group[mine] += np.searchsorted(camera.deployments, moments.timestamp_ms[mine], side="right")
+    return of_group[group]
 
 
 def _groups(lock: Lock) -> list[str]:
@@ -80,10 +91,13 @@ def _groups(lock: Lock) -> list[str]:
         return list(lock.times.groups)
     if lock.splits["by"] == "location":
         return sorted({str(camera.location) for camera in lock.cameras})
+    if lock.splits["by"] == "deployment":
+        return [group for camera in lock.cameras for group in camera.deployment_groups()]
     return [camera.uuid for camera in lock.cameras]
 
 
 def _group_of_camera(lock: Lock) -> npt.NDArray[np.int64]:
+    """The group of each camera; by deployments, its first one's."""
     groups = _groups(lock)
     by_location = lock.splits is not None and lock.splits["by"] == "location"
     return np.array(
@@ -135,6 +149,8 @@ def _schedule(lock: Lock, names: list[str], moments: Moments, split: npt.NDArray
         frames_per_shard=lock.frames_per_shard,
         shortfalls=moments.shortfalls,
         notes=lock.notes + moments.notes,
+        picks=lock.times if lock.scout is not None else None,
+        has_deployments=lock.has_deployments,
     )
 
 
@@ -144,7 +160,7 @@ def _enough_groups(lock: Lock, names: list[str], opened: dict[str, Intervals]) -
         return
     if splits["by"] != "time":
         groups, kind, advice = len(_groups(lock)), _KINDS[splits["by"]], "name fewer splits, or split by time"
-    elif lock.times is not None:
+    elif lock.times is not None:  # of a timestamps file, or scouted
         blocks = np.unique(lock.times.timestamp_ms // splits["block"])
         groups, kind, advice = len(blocks), "blocks of time", "use a shorter block"
     else:
@@ -165,7 +181,7 @@ def _no_empty_split(lock: Lock, names: list[str], split: npt.NDArray[np.uint8]) 
     if not empty or lock.splits is None:
         return
     if lock.splits["by"] != "time":
-        one = lock.cameras[0].name if lock.splits["by"] == "camera" else _groups(lock)[0]
+        one = lock.cameras[0].name if lock.splits["by"] in ("camera", "deployment") else _groups(lock)[0]
         advice = f"give it one of the {_KINDS[lock.splits['by']]} by name: assign: {{{empty[0]}: [{one}]}}"
     else:
         advice = "use a shorter block, longer windows or another seed"

@@ -47,7 +47,7 @@ def draw(camera_uuid: str, timestamp_ms: int, offset_ms: int) -> npt.NDArray[np.
     """
     seed = int(camera_code(camera_uuid), 16)
     local_ms = timestamp_ms + offset_ms
-    light = _daylight(local_ms / 3_600_000 % 24)
+    light = daylight(local_ms / 3_600_000 % 24)
     rgb = _background(seed, light)
     for thing in _things(seed, timestamp_ms):
         _draw_thing(rgb, thing, light)
@@ -122,7 +122,7 @@ def _draw_stamp(rgb: npt.NDArray[np.uint8], stamp: Stamp) -> None:
     rgb[HEIGHT_PX - _ROWS * _BLOCK_PX :] = blocks[:, :, None]
 
 
-def _daylight(hour: float) -> float:
+def daylight(hour: float) -> float:
     """0 at night, 1 at noon, with dawn around 6 and dusk around 20."""
     return float(1 / (1 + math.exp(-(hour - 6) * 3)) * 1 / (1 + math.exp((hour - 20) * 3)))
 
