@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from rhombus_dataset.scout_pass import SCOUT_FOLDER
 from rhombus_dataset.settle import roll_forward
 from rhombus_dataset.sources import FrameSource
 from rhombus_dataset.storage import BUILD_FOLDER, remove, sync, translated, write_file
+from rhombus_dataset.top_up import second_round, write_missing
 
 LOG_FILE: Final = "log.jsonl"
 JOURNAL_FOLDER: Final = f"{BUILD_FOLDER}/journal"
@@ -110,87 +111,141 @@ def run_build(
     Raises OtherDataset when ``out`` holds something else, and AccessRefused, HostUnreachable or
     StorageError when the build cannot go on.
     """
-    began = time.monotonic()
     lock, schedule = _same_build(out, plan, now_ms, picks)
     with only_builder(out):
         _write_inputs(out, plan_text, lock)
         _remove_leftovers(out)
         roll_forward(out)
-        erased, own = Erased(out, schedule), OwnShards(out, retry)
-        holdings: list[Holdings] = [erased] if erased else []
-        if reuse is not None:
-            holdings.append(Reused(reuse, schedule))
-        standing = {shard.stem for shard in schedule.shards if _committed(out, schedule, shard)}
-        todo = [
-            shard
-            for shard in schedule.build_order()
-            if shard.stem not in standing or _has_changes(out, schedule, shard, own, erased)
-        ]
-        if erased and todo:
-            # An erasure that was cut short may have got no further than its record.
-            forget(out, erased.frame_ids())
-        counts = _count(out, standing - {shard.stem for shard in todo})
-        log = BuildLog(out / BUILD_FOLDER / LOG_FILE)
-        log.write("start", schedule=schedule.digest, rows=len(schedule), shards=len(todo))
-        settled: set[str] = set()
 
-        def on_retry(request: FrameRequest, reason: str) -> None:
-            log.write(
-                "retry",
-                camera=request.camera_uuid,
-                timestamp_ms=request.timestamp_ms,
-                reason=reason,
+        def build_round(schedule: Schedule) -> BuildOutcome:
+            return _build_round(
+                plan, lock, schedule, out, source, quota, stop, on_start, on_frame, on_note, retry, reuse
             )
 
-        def on_torn(shard: Shard, cut_bytes: int) -> None:
-            log.write("torn", name=shard.stem, cut_bytes=cut_bytes)
-            on_note(f"{shard.stem}: the journal's last {cut_bytes:,} bytes were cut short and are asked for again")
-
-        def on_shard(shard: Shard, of_shard: collections.Counter[Status]) -> None:
-            standing.add(shard.stem)
-            settled.add(shard.stem)
-            counts.update(of_shard)
-            log.write("shard", name=shard.stem, counts=of_shard)
-
-        limits = plan.source.limits
-        fetcher = Fetcher(source, quota, limits.tries, on_retry, limits.deadline / 1000)
-        engine = LocalEngine(
-            out,
-            schedule,
-            todo,
-            lock.data_format,
-            fetcher,
-            concurrency=limits.concurrency,
-            per_camera=limits.per_camera,
-            min_success_rate=limits.min_success_rate,
-            stop=stop,
-            on_start=lambda known: on_start(schedule, known),
-            on_torn=on_torn,
-            on_frame=on_frame,
-            on_shard=on_shard,
-            own=own,
-            holdings=holdings,
-        )
-        try:
-            engine.run()
-        finally:
-            seconds = time.monotonic() - began
-            log.write("end", requests=fetcher.requests, seconds=round(seconds, 3), counts=counts)
-            log.close()
-        counts += _count(out, standing & ({shard.stem for shard in todo} - settled))
-        outcome = BuildOutcome(
-            out=out,
-            planned=len(schedule),
-            counts={status: counts[status] for status in Status if counts[status]},
-            shards=len(schedule.shards),
-            committed_shards=len(standing),
-            requests=fetcher.requests,
-            seconds=seconds,
-            unanswered=engine.unanswered,
-        )
+        outcome = build_round(schedule)
+        if outcome.complete and lock.top_up and not (out / schema.TOP_UP_FILE).exists():
+            count = write_missing(out, schedule)
+            if count:
+                on_note(f"{count:,} moments have no frame: others are drawn in their place")
+        more = second_round(out, lock, schedule)
+        if more is not None:
+            if outcome.complete:
+                outcome = _together(outcome, build_round(more))
+            else:
+                standing = sum((out / schema.manifest_file(shard.stem)).exists() for shard in more.shards)
+                outcome = replace(
+                    outcome,
+                    planned=outcome.planned + len(more),
+                    shards=outcome.shards + len(more.shards),
+                    committed_shards=outcome.committed_shards + standing,
+                )
         if outcome.complete:
             remove(out / JOURNAL_FOLDER)
         return outcome
+
+
+def _together(a: BuildOutcome, b: BuildOutcome) -> BuildOutcome:
+    counts = {status: a.counts.get(status, 0) + b.counts.get(status, 0) for status in Status}
+    return BuildOutcome(
+        out=a.out,
+        planned=a.planned + b.planned,
+        counts={status: count for status, count in counts.items() if count},
+        shards=a.shards + b.shards,
+        committed_shards=a.committed_shards + b.committed_shards,
+        requests=a.requests + b.requests,
+        seconds=a.seconds + b.seconds,
+        unanswered=a.unanswered + b.unanswered,
+    )
+
+
+def _build_round(
+    plan: Plan,
+    lock: Lock,
+    schedule: Schedule,
+    out: Path,
+    source: FrameSource,
+    quota: Quota,
+    stop: threading.Event,
+    on_start: Callable[[Schedule, int], None],
+    on_frame: Callable[[Status], None],
+    on_note: Callable[[str], None],
+    retry: frozenset[Status],
+    reuse: Path | None,
+) -> BuildOutcome:
+    """Build the shards of one schedule that do not stand yet."""
+    began = time.monotonic()
+    erased, own = Erased(out, schedule), OwnShards(out, retry)
+    holdings: list[Holdings] = [erased] if erased else []
+    if reuse is not None:
+        holdings.append(Reused(reuse, schedule))
+    standing = {shard.stem for shard in schedule.shards if _committed(out, schedule, shard)}
+    todo = [
+        shard
+        for shard in schedule.build_order()
+        if shard.stem not in standing or _has_changes(out, schedule, shard, own, erased)
+    ]
+    if erased and todo:
+        # An erasure that was cut short may have got no further than its record.
+        forget(out, erased.frame_ids())
+    counts = _count(out, standing - {shard.stem for shard in todo})
+    log = BuildLog(out / BUILD_FOLDER / LOG_FILE)
+    log.write("start", schedule=schedule.digest, rows=len(schedule), shards=len(todo))
+    settled: set[str] = set()
+
+    def on_retry(request: FrameRequest, reason: str) -> None:
+        log.write(
+            "retry",
+            camera=request.camera_uuid,
+            timestamp_ms=request.timestamp_ms,
+            reason=reason,
+        )
+
+    def on_torn(shard: Shard, cut_bytes: int) -> None:
+        log.write("torn", name=shard.stem, cut_bytes=cut_bytes)
+        on_note(f"{shard.stem}: the journal's last {cut_bytes:,} bytes were cut short and are asked for again")
+
+    def on_shard(shard: Shard, of_shard: collections.Counter[Status]) -> None:
+        standing.add(shard.stem)
+        settled.add(shard.stem)
+        counts.update(of_shard)
+        log.write("shard", name=shard.stem, counts=of_shard)
+
+    limits = plan.source.limits
+    fetcher = Fetcher(source, quota, limits.tries, on_retry, limits.deadline / 1000)
+    engine = LocalEngine(
+        out,
+        schedule,
+        todo,
+        lock.data_format,
+        fetcher,
+        concurrency=limits.concurrency,
+        per_camera=limits.per_camera,
+        min_success_rate=limits.min_success_rate,
+        stop=stop,
+        on_start=lambda known: on_start(schedule, known),
+        on_torn=on_torn,
+        on_frame=on_frame,
+        on_shard=on_shard,
+        own=own,
+        holdings=holdings,
+    )
+    try:
+        engine.run()
+    finally:
+        seconds = time.monotonic() - began
+        log.write("end", requests=fetcher.requests, seconds=round(seconds, 3), counts=counts)
+        log.close()
+    counts += _count(out, standing & ({shard.stem for shard in todo} - settled))
+    return BuildOutcome(
+        out=out,
+        planned=len(schedule),
+        counts={status: counts[status] for status in Status if counts[status]},
+        shards=len(schedule.shards),
+        committed_shards=len(standing),
+        requests=fetcher.requests,
+        seconds=seconds,
+        unanswered=engine.unanswered,
+    )
 
 
 def _same_build(out: Path, plan: Plan, now_ms: int, picks: Picks | None) -> tuple[Lock, Schedule]:

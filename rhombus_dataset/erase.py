@@ -13,8 +13,8 @@ from rhombus_dataset.holdings import Erased, OwnShards
 from rhombus_dataset.local_time import moment_ms
 from rhombus_dataset.lock import Lock, LockedCamera, load_lock
 from rhombus_dataset.plan.model import LocalTime
-from rhombus_dataset.sampler import sample
 from rhombus_dataset.settle import roll_forward, settle_shard
+from rhombus_dataset.top_up import rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def run_erase(out: Path, camera: str, start: LocalTime | None, end: LocalTime | 
     Raises DatasetError, UsageError for a camera that is not in the dataset, and StorageError.
     """
     lock = load_lock(out)
-    schedule = sample(lock)
+    schedules = rounds(out, lock)
     mine = _camera(lock, camera)
     start_ms = -(2**62) if start is None else moment_ms(start, mine.timezone)
     end_ms = 2**62 if end is None else moment_ms(end, mine.timezone)
@@ -46,10 +46,12 @@ def run_erase(out: Path, camera: str, start: LocalTime | None, end: LocalTime | 
     with only_builder(out):
         roll_forward(out)
         add_erasure(out, Erasure(mine.uuid, start_ms, end_ms))
-        erased, own = Erased(out, schedule), OwnShards(out)
-        forget(out, erased.frame_ids())
+        own = OwnShards(out)
+        every = [Erased(out, schedule) for schedule in schedules]
+        forget(out, set().union(*(erased.frame_ids() for erased in every)))
         rows = shards = 0
-        for shard in schedule.shards:
+        pairs = zip(schedules, every, strict=True)
+        for schedule, erased, shard in [(s, erased, shard) for s, erased in pairs for shard in s.shards]:
             gone = erased.of(shard)
             if not gone.any():
                 continue

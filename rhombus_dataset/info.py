@@ -13,8 +13,9 @@ from rhombus_dataset import manifest, schema
 from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import load_lock
-from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import local_hours
+from rhombus_dataset.shortfalls import shortfalls
+from rhombus_dataset.top_up import rounds
 
 IDENTICAL_RUN: Final = 3
 """So many byte-identical frames of one camera in a row are worth a warning: a placeholder, or a still."""
@@ -41,7 +42,11 @@ class DatasetInfo:
     last: str | None
     data_bytes: int
     identical_runs: tuple[dict[str, Any], ...]
-    shortfalls: int
+    shortfalls: tuple[dict[str, Any], ...]
+    """Parts of the footage with fewer frames than their share, before or after asking: `stratum`, how many there
+    are (`available`), how many were `wanted`, and the `reason`."""
+    topped_up: int = 0
+    """Frames that were drawn in place of missing ones."""
     duplicates: int = 0
     """Frames that repeat another, over which readers pass."""
 
@@ -52,7 +57,8 @@ class DatasetInfo:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {**vars(self), "identical_runs": list(self.identical_runs), "complete": self.complete}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {**plain, "complete": self.complete}
 
     def to_text(self) -> str:
         """For a terminal."""
@@ -78,8 +84,15 @@ class DatasetInfo:
             )
         if self.duplicates:
             lines += ["", f"{self.duplicates:,} frames repeat another, and are passed over by readers"]
+        if self.topped_up:
+            lines += ["", f"{self.topped_up:,} of the frames were drawn in place of missing ones"]
         if self.shortfalls:
-            lines += ["", f"{self.shortfalls} strata had less footage time than their share (see `plan`)"]
+            lines += ["", f"shortfalls: {len(self.shortfalls)} strata have fewer frames than their share"]
+            lines += [
+                f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}" for s in self.shortfalls[:20]
+            ]
+            if len(self.shortfalls) > 20:
+                lines.append(f"  ... and {len(self.shortfalls) - 20} more (--json lists all)")
         return "\n".join(lines)
 
 
@@ -87,7 +100,8 @@ def info(dataset: str | Path) -> DatasetInfo:
     """Read the manifest of the dataset in a folder. Raises DatasetError where there is none."""
     folder = Path(dataset)
     lock = load_lock(folder)
-    schedule = sample(lock)
+    schedules = rounds(folder, lock)
+    schedule = schedules[0]
     rows = _rows(folder)
     counts = rows["status"].value_counts()
     timestamps = rows["timestamp"]
@@ -101,8 +115,8 @@ def info(dataset: str | Path) -> DatasetInfo:
         name=lock.name,
         digest=schedule.digest,
         data_format=lock.data_format,
-        planned=len(schedule),
-        shards=len(schedule.shards),
+        planned=sum(map(len, schedules)),
+        shards=sum(len(of_round.shards) for of_round in schedules),
         committed_shards=len(manifest.slice_paths(folder)),
         counts={str(status): int(counts.get(status, 0)) for status in Status},
         reasons={str(reason): int(n) for reason, n in reasons.items()},
@@ -115,7 +129,8 @@ def info(dataset: str | Path) -> DatasetInfo:
         last=str(timestamps.max()) if len(rows) else None,
         data_bytes=sum(p.stat().st_size for p in (folder / schema.DATA_FOLDER).rglob("*") if p.is_file()),
         identical_runs=tuple(_identical_runs(rows)),
-        shortfalls=len(schedule.shortfalls),
+        shortfalls=tuple(shortfalls(lock, schedules, rows)),
+        topped_up=sum(map(len, schedules[1:])),
         duplicates=len(read_duplicates(folder)),
     )
 

@@ -16,10 +16,10 @@ from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.holdings import Erased, frame_of, stored_frames
 from rhombus_dataset.lock import load_lock
-from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
 from rhombus_dataset.settle import roll_forward
 from rhombus_dataset.storage import remove
+from rhombus_dataset.top_up import rounds
 
 
 def put_back(out: Path, stems: Iterable[str]) -> tuple[int, int]:
@@ -28,12 +28,12 @@ def put_back(out: Path, stems: Iterable[str]) -> tuple[int, int]:
     Every picture that is kept has been compared with its sha256 and decoded. Raises DatasetError where the
     lock is damaged, and StorageError.
     """
-    schedule = sample(load_lock(out))
+    schedules = rounds(out, load_lock(out))
     wanted = set(stems)
     kept = lost = 0
     with only_builder(out):
         roll_forward(out)
-        for shard in schedule.shards:
+        for schedule, shard in [(s, shard) for s in schedules for shard in s.shards]:
             if shard.stem in wanted:
                 rows = _take_apart(out, schedule, shard)
                 kept += rows

@@ -33,11 +33,12 @@ class Shard:
     count: int
     start: int
     stop: int
+    stem_part: str = ""
 
     @property
     def stem(self) -> str:
         """The name of its files, without their endings."""
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}"
+        return f"{self.split}-{self.stem_part}{self.index:05d}-of-{self.count:05d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Schedule:
     picks: Times | None = None
     """What was scouted, if these frames were: why each was chosen."""
     has_deployments: bool = False
+    stem_part: str = ""
+    """What the names of its shards have that those of another schedule in the same folder have not."""
 
     def __len__(self) -> int:
         return len(self.timestamp_ms)
@@ -105,7 +108,7 @@ class Schedule:
             starts = range(start, stop, self.frames_per_shard)
             for index, at in enumerate(starts):
                 end = min(at + self.frames_per_shard, stop)
-                found.append(Shard(name, index, len(starts), at, end))
+                found.append(Shard(name, index, len(starts), at, end, self.stem_part))
         return tuple(found)
 
     def build_order(self) -> list[Shard]:

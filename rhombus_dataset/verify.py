@@ -24,11 +24,11 @@ from rhombus_dataset.errors import DatasetError, RhombusDatasetError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.lock import load_lock
 from rhombus_dataset.near_duplicates import find_duplicates, twins_across_splits
-from rhombus_dataset.sampler import sample
 from rhombus_dataset.schedule import Schedule, Shard
 from rhombus_dataset.scout_pass import SCOUT_FOLDER
 from rhombus_dataset.scouting import content_sha256, pick
 from rhombus_dataset.storage import BUILD_FOLDER, pending_rewrites, sha256_of
+from rhombus_dataset.top_up import rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class _Verifying:
 
     def report(self) -> VerifyReport:
         try:
-            schedule = sample(load_lock(self._folder))
+            schedules = rounds(self._folder, load_lock(self._folder))
         except DatasetError as error:
             if not (self._folder / schema.LOCK_FILE).exists():
                 raise
@@ -125,11 +125,11 @@ class _Verifying:
             self._faults.append(Fault(schema.LOCK_FILE, f"no schedule can be made from it: {error}"))
         else:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                self._check(schedule, pool)
+                self._check(schedules, pool)
             self._scout_pass()
         return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures, twins=self._twins)
 
-    def _check(self, schedule: Schedule, pool: concurrent.futures.Executor) -> None:
+    def _check(self, schedules: list[Schedule], pool: concurrent.futures.Executor) -> None:
         try:
             self._erased = read_erasures(self._folder)
         except DatasetError as error:
@@ -138,25 +138,24 @@ class _Verifying:
         if pending := pending_rewrites(self._folder):
             names = ", ".join(path.name for path in pending[:3])
             self._fault(BUILD_FOLDER, f"shards were being replaced ({names}): run the build again to finish it")
+        shards = [(schedule, shard) for schedule in schedules for shard in schedule.shards]
         missing = [
-            shard.stem
-            for shard in schedule.shards
-            if not (self._folder / schema.manifest_file(shard.stem)).exists()
+            shard.stem for _, shard in shards if not (self._folder / schema.manifest_file(shard.stem)).exists()
         ]
         if missing:
             self._fault(
                 schema.MANIFEST_FOLDER,
-                f"{len(missing)} of {len(schedule.shards)} shards are not there ({', '.join(missing[:3])}"
+                f"{len(missing)} of {len(shards)} shards are not there ({', '.join(missing[:3])}"
                 f"{', ...' if len(missing) > 3 else ''}): run the build again",
             )
-        for shard in schedule.shards:
+        for schedule, shard in shards:
             if shard.stem not in missing:
                 self._shards += 1
                 self._shard = shard.stem
                 self._slice(schedule, shard, pool)
                 self._shard = None
                 self._erasures(schedule, shard)
-        self._strangers(schedule)
+        self._strangers({shard.stem for _, shard in shards})
         self._texts(complete=not missing)
 
     def _scout_pass(self) -> None:
@@ -313,8 +312,7 @@ class _Verifying:
         checked = pool.map(_picture_fault, rows.select(columns).to_pylist(), pictures)
         self._faults += [Fault(name, message, self._shard) for message in checked if message is not None]
 
-    def _strangers(self, schedule: Schedule) -> None:
-        stems = {shard.stem for shard in schedule.shards}
+    def _strangers(self, stems: set[str]) -> None:
         for folder in (schema.MANIFEST_FOLDER, schema.DATA_FOLDER):
             for path in sorted((self._folder / folder).glob("*")):
                 if path.name.removesuffix(".parquet") not in stems:

@@ -30,7 +30,7 @@ LAYERS = [
     # one effect
     ["storage", "pictures", "credentials", "decode", "quota", "sources"],
     # unit
-    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations"],
+    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations", "top_up"],
     # whole
     ["engines", "build", "erase", "repair"],
     # consumers
@@ -52,6 +52,7 @@ LAYERS = [
         "summary",
         "contact_sheet",
         "info",
+        "shortfalls",
         "card",
         "verify",
     ],

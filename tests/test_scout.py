@@ -20,11 +20,11 @@ import pandas as pd
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.errors import OtherDataset, UsageError
+from rhombus_dataset.errors import InvalidFile, OtherDataset, UsageError
 from rhombus_dataset.lock import load_lock, lock_files
 from rhombus_dataset.plan import load_plan
 from rhombus_dataset.scout_pass import SCOUT_FOLDER, scout_pass
-from rhombus_dataset.scouting import look
+from rhombus_dataset.scouting import _night_below, look
 from rhombus_dataset.sources.recordings.scene import daylight, draw, passers
 from rhombus_dataset.verify import verify
 from tests.conftest import CONFIGS, NOW_MS, files_of
@@ -467,6 +467,26 @@ def test_when_nothing_is_new_that_is_said(tmp_path: Path) -> None:
     plan.write_text(text)
     with pytest.raises(UsageError, match="there is nothing to choose: none of its 2 small frames"):
         rhombus_dataset.build(plan, tmp_path / "out")
+
+
+def test_day_and_night_get_their_shares_by_what_the_pass_sees(tmp_path: Path) -> None:
+    plan = write_yard(tmp_path, ("dock-north",), "frames: 12, quiet: 0.0, strata: [light, weekday]")
+    text = plan.read_text().replace("every: 20s", "every: 60s")
+    plan.write_text(text.replace("T12:00", "T16:00").replace("T13:00", "T23:00"))
+    rhombus_dataset.build(plan, tmp_path / "out")
+    rows = pd.read_parquet(tmp_path / "out" / "manifest")
+    looked = pd.read_parquet(tmp_path / "out" / SCOUT_FOLDER / "manifest").set_index("timestamp")["luma"]
+    luma = looked[rows.loc[rows["view"] == "full", "timestamp"]]
+    # It is dark from about eight, for three hours of seven; the sun goes down over half an hour of them.
+    assert len(luma) == 12
+    dusk = _night_below(looked.to_numpy())
+    assert 80 < dusk < 120
+    # Even, but for an event more.
+    assert min((luma >= dusk).sum(), (luma < dusk).sum()) >= 5
+    text = plan.read_text().replace("strategy: scout, every: 60s, downscale: 8,", "strategy: stratified,")
+    plan.write_text(text.replace(", quiet: 0.0", ""))
+    with pytest.raises(InvalidFile, match="strata"):
+        rhombus_dataset.validate(plan)
 
 
 # -- where a camera was moved

@@ -40,9 +40,9 @@ from rhombus_dataset.report_page.coverage import (
 )
 from rhombus_dataset.report_page.frames import OK, STATUSES, Names, read_frames
 from rhombus_dataset.report_page.measures import measures_section
-from rhombus_dataset.sampler import sample
 from rhombus_dataset.splits import splits_in_words
 from rhombus_dataset.storage import write_file
+from rhombus_dataset.top_up import rounds
 
 
 def write_report(dataset: Path, out: Path | None = None) -> Path:
@@ -58,11 +58,12 @@ def write_report(dataset: Path, out: Path | None = None) -> Path:
 def report_html(dataset: Path) -> str:
     """The page, a pure function of the dataset's files. Raises DatasetError where there is none."""
     lock = load_lock(dataset)
-    schedule = sample(lock)
+    schedules = rounds(dataset, lock)
+    schedule = schedules[0]
     # A build may have been stopped before its first shard stood.
     opened = open_dataset(dataset, duplicates=True) if manifest.slice_paths(dataset) else None
     names = Names.of(lock)
-    frames = read_frames(dataset, lock, schedule, opened, names)
+    frames = read_frames(dataset, lock, schedules, opened, names)
     album = Album(dataset, opened, names, frames)
     ok = np.flatnonzero(frames.status == OK)
     days = days_of(frames)
@@ -83,8 +84,8 @@ def report_html(dataset: Path) -> str:
     shown = {i: album.figure(i, days) for i in [*chosen, *lost]}
     sheets = [shown[i] for i in sorted(shown, key=lambda i: (frames.camera[i], frames.hour[i], frames.t_ms[i], i))]
     values = {
-        "facts": facts_section(dataset, lock, schedule, frames, names),
-        "notes": lock.notes,
+        "facts": facts_section(dataset, lock, schedules, frames, names),
+        "notes": schedule.notes,
         "outcomes": outcomes_section(frames, names),
         "reasons": reasons_section(frames, names),
         "hours": heat_section(frames, names, frames.hour, HOURS, "hour"),

@@ -85,7 +85,7 @@ def findings_section(
     if schedule.shortfalls:
         found.append(
             (
-                f"{len(schedule.shortfalls):,} strata (cameras and hours) had less footage time than their share.",
+                f"{len(schedule.shortfalls):,} strata (such as cameras and hours) could not give their share.",
                 "coverage",
             )
         )

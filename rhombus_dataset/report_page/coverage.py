@@ -23,7 +23,9 @@ _TIMELINE_BINS: Final = 240
 HOURS: Final = [(f"{hour:02d}", f"{hour:02d}:00 to {hour + 1:02d}:00") for hour in range(24)]
 
 
-def facts_section(folder: Path, lock: Lock, schedule: Schedule, frames: Frames, names: Names) -> dict[str, Any]:
+def facts_section(
+    folder: Path, lock: Lock, schedules: list[Schedule], frames: Frames, names: Names
+) -> dict[str, Any]:
     files = (path for path in (folder / schema.DATA_FOLDER).rglob("*") if path.is_file())
     ok = int((frames.status == OK).sum())
     span = None
@@ -53,8 +55,8 @@ def facts_section(folder: Path, lock: Lock, schedule: Schedule, frames: Frames, 
         "megabytes": sum(path.stat().st_size for path in files) / 1e6,
         "strategy": lock.sampling["strategy"],
         "seed": lock.seed,
-        "digest": schedule.digest,
-        "shards": len(schedule.shards),
+        "digest": schedules[0].digest,
+        "shards": sum(len(schedule.shards) for schedule in schedules),
         "standing": len(manifest.slice_paths(folder)),
         "masked": sum(bool(camera.masks) for camera in lock.cameras),
     }

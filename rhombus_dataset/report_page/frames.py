@@ -83,16 +83,18 @@ class Frames:
         return len(self.t_ms)
 
 
-def read_frames(folder: Path, lock: Lock, schedule: Schedule, dataset: Dataset | None, names: Names) -> Frames:
+def read_frames(
+    folder: Path, lock: Lock, schedules: list[Schedule], dataset: Dataset | None, names: Names
+) -> Frames:
     table = schema.manifest_schema().empty_table() if dataset is None else dataset.manifest
     standing = {path.stem for path in manifest.slice_paths(folder)}
-    ranges = [np.arange(s.start, s.stop) for s in schedule.shards if s.stem not in standing]
-    pending: Ints = np.concatenate([np.empty(0, np.int64), *ranges])
-    place = np.array([names.uuids.index(camera.uuid) for camera in schedule.cameras], np.int64)
-    view = np.array([names.views.index(name) for name, _ in schedule.views], np.int64)
+    ahead = [_pending(schedule, standing, names) for schedule in schedules]
+    camera_ahead, view_ahead, split_ahead, t_ms_ahead = (
+        np.concatenate(column) for column in zip(*ahead, strict=True)
+    )
 
     def joined(built: npt.NDArray[Any], planned: Any) -> npt.NDArray[Any]:
-        return np.concatenate([built, np.broadcast_to(np.asarray(planned, built.dtype), pending.shape)])
+        return np.concatenate([built, np.broadcast_to(np.asarray(planned, built.dtype), t_ms_ahead.shape)])
 
     def numbers(name: str) -> npt.NDArray[Any]:
         return np.asarray(table.column(name).to_pandas(), np.float64)
@@ -101,8 +103,8 @@ def read_frames(folder: Path, lock: Lock, schedule: Schedule, dataset: Dataset |
         column = pc.utf8_slice_codeunits(pc.fill_null(table.column(name), "0" * 16), 0, 16)
         return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), ">u8").astype(np.uint64)
 
-    camera = joined(_codes(table, "camera_uuid", names.uuids), place[schedule.camera[pending]])
-    t_ms = joined(np.asarray(table.column("timestamp").cast(pa.int64()), np.int64), schedule.timestamp_ms[pending])
+    camera = joined(_codes(table, "camera_uuid", names.uuids), camera_ahead)
+    t_ms = joined(np.asarray(table.column("timestamp").cast(pa.int64()), np.int64), t_ms_ahead)
     local_ms = t_ms.copy()
     for zone in set(names.zones):
         mine = np.array([z == zone for z in names.zones])[camera]
@@ -111,8 +113,8 @@ def read_frames(folder: Path, lock: Lock, schedule: Schedule, dataset: Dataset |
         local_ms[mine] += offsets[since, 1]
     return Frames(
         camera=camera,
-        view=joined(_codes(table, "view", names.views), view[schedule.view[pending]]),
-        split=joined(_codes(table, "split", names.splits), schedule.split[pending]),
+        view=joined(_codes(table, "view", names.views), view_ahead),
+        split=joined(_codes(table, "split", names.splits), split_ahead),
         status=joined(_codes(table, "status", STATUSES), PENDING),
         t_ms=t_ms,
         local_ms=local_ms,
@@ -125,6 +127,20 @@ def read_frames(folder: Path, lock: Lock, schedule: Schedule, dataset: Dataset |
         dhash=joined(hexadecimal("dhash"), 0),
         draw=joined(hexadecimal("frame_id"), 0),
         picture=joined(pd.factorize(np.asarray(table.column("sha256").to_pylist(), object))[0], -1),
+    )
+
+
+def _pending(schedule: Schedule, standing: set[str], names: Names) -> tuple[Ints, Ints, Ints, Ints]:
+    """Camera, view, split and time of the rows whose shards do not stand yet."""
+    ranges = [np.arange(s.start, s.stop) for s in schedule.shards if s.stem not in standing]
+    rows: Ints = np.concatenate([np.empty(0, np.int64), *ranges])
+    camera = np.array([names.uuids.index(camera.uuid) for camera in schedule.cameras], np.int64)
+    view = np.array([names.views.index(name) for name, _ in schedule.views], np.int64)
+    return (
+        camera[schedule.camera[rows]],
+        view[schedule.view[rows]],
+        schedule.split[rows].astype(np.int64),
+        schedule.timestamp_ms[rows],
     )
 
 

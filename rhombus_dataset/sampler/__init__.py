@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,9 @@ _STRATEGIES: Final = {
     "timestamps": timestamps.choose,
     "scout": scout.choose,
 }
+_COUNTED: Final = {"random": random.choose, "stratified": stratified.choose, "scout": scout.choose}
+"""Those that ask for a number of frames, and can draw others."""
+TOP_UP_STEM: Final = "top-up-"
 
 
 def sample(lock: Lock) -> Schedule:
@@ -45,6 +49,25 @@ def sample(lock: Lock) -> Schedule:
 
     Raises UsageError where a split has no groups or no frames, or where the plan asks for nothing.
     """
+    return _sampled(lock, None)
+
+
+def sample_more(lock: Lock, missing: list[npt.NDArray[np.int64]]) -> Schedule | None:
+    """The second round: other frames in place of those at times (UTC ms, for each camera) of which there are none.
+
+    A pure function of both; its shards are called after it. None where nothing can stand in. Raises UsageError for
+    a strategy without a count.
+    """
+    if lock.sampling["strategy"] not in _COUNTED:
+        raise UsageError(f"top_up goes with {', '.join(_COUNTED)}, not with {lock.sampling['strategy']}")
+    return _sampled(lock, missing)
+
+
+@overload
+def _sampled(lock: Lock, missing: None) -> Schedule: ...
+@overload
+def _sampled(lock: Lock, missing: list[npt.NDArray[np.int64]]) -> Schedule | None: ...
+def _sampled(lock: Lock, missing: list[npt.NDArray[np.int64]] | None) -> Schedule | None:
     names = split_names(lock.splits)
     opened = {zone: without_embargo(locked.windows, lock.splits, lock.seed) for zone, locked in lock.zones.items()}
     _enough_groups(lock, names, opened)
@@ -52,6 +75,11 @@ def sample(lock: Lock) -> Schedule:
         Open(camera.uuid, camera.name, lock.zones[camera.timezone].offsets, opened[camera.timezone])
         for camera in lock.cameras
     ]
+    if missing is not None:
+        moments = _COUNTED[lock.sampling["strategy"]](lock, open_, missing)
+        if len(moments.timestamp_ms) == 0:
+            return None
+        return replace(_schedule(lock, names, moments, _split_of(lock, moments)), stem_part=TOP_UP_STEM)
     moments = _STRATEGIES[lock.sampling["strategy"]](lock, open_)
     if len(moments.timestamp_ms) == 0:
         raise UsageError("the plan asks for no frame at all: its windows hold no time for one")

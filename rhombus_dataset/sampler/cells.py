@@ -38,13 +38,16 @@ def draw(
     total: int | None,
     per_camera: int | None,
     gap_ms: int,
+    missing: list[npt.NDArray[np.int64]] | None = None,
 ) -> Moments:
     """``total`` moments, or ``per_camera`` of each camera, spread evenly over the strata.
 
     ``strata`` names what makes a stratum: "camera", "hour" (of the local day), "weekday" (local too). The
     sample is the first of one order: round by round, one candidate of each stratum that has one left, the strata
     by their own hashes. Two moments of one camera are at least ``gap_ms`` apart, and at least a
-    millisecond. Raises UsageError for a gap so short that there is no looking through all cells.
+    millisecond. With ``missing``, the times of each camera of which there turned out to be no frame: those that
+    come next in their place, from the same strata as far as there are any. Raises UsageError for a gap so short
+    that there is no looking through all cells.
     """
     gap_ms = max(1, gap_ms)
     cells = [_Cells(camera, seed, purpose, gap_ms) for camera in open_]
@@ -56,12 +59,15 @@ def draw(
         )
     clock = _Clock("hour" in strata, "weekday" in strata)
     if per_camera is not None:
-        parts = [_sample([camera], True, clock, per_camera, seed, purpose) for camera in cells]
+        parts = [
+            _sample([camera], True, clock, per_camera, seed, purpose, None if missing is None else [missing[i]])
+            for i, camera in enumerate(cells)
+        ]
         # Each was drawn on its own, as camera 0.
         camera = [np.full_like(part.camera, i) for i, part in enumerate(parts)]
     else:
         assert total is not None
-        parts = [_sample(cells, "camera" in strata, clock, total, seed, purpose)]
+        parts = [_sample(cells, "camera" in strata, clock, total, seed, purpose, missing)]
         camera = [part.camera for part in parts]
     return Moments(
         np.concatenate(camera),
@@ -147,8 +153,16 @@ class _Cells:
         return hashes(self._order_key, times)
 
 
-def _sample(cells: list[_Cells], by_camera: bool, clock: _Clock, count: int, seed: int, purpose: str) -> Moments:
-    """The first ``count`` candidates, turn by turn over the strata.
+def _sample(
+    cells: list[_Cells],
+    by_camera: bool,
+    clock: _Clock,
+    count: int,
+    seed: int,
+    purpose: str,
+    missing: list[npt.NDArray[np.int64]] | None,
+) -> Moments:
+    """The first ``count`` candidates, turn by turn over the strata; or those that come next for ``missing`` ones.
 
     A pool is what is drawn from as one: a camera, or all of them. A stratum is a time of the week of a pool: a row
     and a column of the tables here.
@@ -163,16 +177,60 @@ def _sample(cells: list[_Cells], by_camera: bool, clock: _Clock, count: int, see
         name = cells[row].camera.uuid if by_camera else ""
         ranks += [hash_key(seed, purpose, "stratum", name, str(column)) for column in range(clock.count)]
     quotas = _fill(available.ravel(), count, ranks).reshape(available.shape)
+    if missing is not None:
+        lost = np.zeros_like(available)
+        for row, pool in enumerate(pools):
+            for i in pool:
+                lost[row] += np.bincount(clock.columns(missing[i], cells[i].camera), minlength=clock.count)
+        # Where every frame is missing, there is no footage: others stand in.
+        room = np.where((lost > 0) & (lost >= quotas), 0, available - quotas)
+        more = _instead(room, lost, ranks)
+        return _joined(
+            [
+                _next(cells, pool, clock, available[row], quotas[row], more[row])
+                for row, pool in enumerate(pools)
+                if more[row].any()
+            ]
+        )
     parts = [
         _first(cells, pool, clock, available[row], quotas[row])
         for row, pool in enumerate(pools)
         if quotas[row].any()
     ]
+    return replace(_joined(parts), shortfalls=_shortfalls(cells, by_camera, clock, available, quotas, count))
+
+
+def _joined(parts: list[Moments]) -> Moments:
     return Moments(
         np.concatenate([np.empty(0, np.int32), *(part.camera for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(part.timestamp_ms for part in parts)]),
-        shortfalls=_shortfalls(cells, by_camera, clock, available, quotas, count),
     )
+
+
+def _instead(room: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], ranks: list[int]) -> npt.NDArray[np.int64]:
+    """How many more each stratum gives for what is lost: its own as far as it has ``room``, then all in turn."""
+    own = np.minimum(room, lost)
+    left = int(lost.sum() - own.sum())
+    return own + _fill((room - own).ravel(), left, ranks).reshape(room.shape)
+
+
+def _next(
+    cells: list[_Cells],
+    pool: list[int],
+    clock: _Clock,
+    available: npt.NDArray[np.int64],
+    quotas: npt.NDArray[np.int64],
+    more: npt.NDArray[np.int64],
+) -> Moments:
+    """The candidates of a pool that come after the first ``quotas``, as many as ``more``."""
+    through = _first(cells, pool, clock, available, quotas + more)
+    kept = np.ones(len(through.camera), np.bool_)
+    if quotas.any():
+        before = _first(cells, pool, clock, available, quotas)
+        for i in pool:
+            mine = through.camera == i
+            kept[mine] = ~np.isin(through.timestamp_ms[mine], before.timestamp_ms[before.camera == i])
+    return Moments(through.camera[kept], through.timestamp_ms[kept])
 
 
 def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt.NDArray[np.int64]:

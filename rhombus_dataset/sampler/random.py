@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from rhombus_dataset.lock import Lock
 from rhombus_dataset.sampler.cells import draw
 from rhombus_dataset.sampler.moments import Moments, Open
 
 
-def choose(lock: Lock, open_: list[Open]) -> Moments:
+def choose(lock: Lock, open_: list[Open], missing: list[npt.NDArray[np.int64]] | None = None) -> Moments:
     """With a total, the cameras take turns, so each has as many as any other that is not used up."""
     return draw(
         open_,
@@ -17,4 +20,5 @@ def choose(lock: Lock, open_: list[Open]) -> Moments:
         total=lock.sampling["frames"],
         per_camera=lock.sampling["frames_per_camera"],
         gap_ms=lock.sampling["min_gap"],
+        missing=missing,
     )
