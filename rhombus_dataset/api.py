@@ -150,6 +150,9 @@ def build(
 ) -> BuildOutcome:
     """Build the dataset of ``plan`` in the folder ``out``, or go on where an earlier run stopped.
 
+    A plan with strategy `scout` is built in two steps: the small frames of its pass, in ``out/scout``, and then the
+    frames that were chosen; if the pass was stopped, the outcome is the pass's.
+
     ``url`` asks another address than the plan's, ``concurrency`` (1 to 256) with another number of requests
     in flight; neither changes the dataset. ``retry`` asks again for the rows that are ``"failed"``,
     ``"missing"`` (footage is uploaded late) or ``"corrupt"``, and rewrites just the shards that change by it.
@@ -176,6 +179,8 @@ def build(
         reused = None if reuse is None else Path(reuse)
         chosen = (folder / LOCK_FILE).exists()
         if isinstance(checked.sampling, ScoutSampling) and not (chosen and _scouted(folder) is None):
+            if not chosen:
+                shown.on_note("first a scout pass of small frames; then full frames of what is new in them")
             scouted = building.run(
                 scout_pass(checked), scout_pass_text(checked, text), folder / SCOUT_FOLDER, reuse=_scouted(reused)
             )

@@ -45,6 +45,8 @@ class DatasetInfo:
     shortfalls: tuple[dict[str, Any], ...]
     """Parts of the footage with fewer frames than their share, before or after asking: `stratum`, how many there
     are (`available`), how many were `wanted`, and the `reason`."""
+    scout: dict[str, Any] | None = None
+    """What the frames were chosen from, if they were scouted: counts of the pass."""
     topped_up: int = 0
     """Frames that were drawn in place of missing ones."""
     duplicates: int = 0
@@ -70,6 +72,12 @@ class DatasetInfo:
             f"data      {self.data_bytes / 1e6:,.1f} MB as {self.data_format}",
             f"schedule  {self.digest}",
         ]
+        if self.scout is not None:
+            about = self.scout
+            lines.append(
+                f"scouted   {about['new']:,} of {about['pass_ok']:,} small frames show something new, in "
+                f"{about['events']:,} events; of {about['covered']:,} of them there are frames here"
+            )
         for title, table in (("camera", self.by_camera), ("split", self.by_split), ("view", self.by_view)):
             lines += ["", *_table(title, table)]
         if self.reasons:
@@ -130,6 +138,9 @@ def info(dataset: str | Path) -> DatasetInfo:
         data_bytes=sum(p.stat().st_size for p in (folder / schema.DATA_FOLDER).rglob("*") if p.is_file()),
         identical_runs=tuple(_identical_runs(rows)),
         shortfalls=tuple(shortfalls(lock, schedules, rows)),
+        scout=None
+        if lock.scout is None
+        else {name: lock.scout[name] for name in ("pass_frames", "pass_ok", "new", "events", "covered", "chosen")},
         topped_up=sum(map(len, schedules[1:])),
         duplicates=len(read_duplicates(folder)),
     )

@@ -86,9 +86,9 @@ class Habit:
 
 def logs(grey: Greys) -> Logs:
     """The logarithms of a small grey picture, less its own middle value: int16, (54, 96), 64 an octave."""
-    values: Logs = _LOG[grey]
-    middle = values.size // 2
-    values -= np.partition(values, middle, axis=None)[middle]
+    # The middle of the logarithms is the logarithm of the middle, which is counted faster than sorted.
+    middle = int(np.searchsorted(np.cumsum(np.bincount(grey.ravel(), minlength=256)), grey.size // 2, side="right"))
+    values: Logs = _LOG[grey] - _LOG[middle]
     return values
 
 

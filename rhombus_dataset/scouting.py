@@ -6,67 +6,37 @@ import datetime as dt
 import hashlib
 import itertools
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from rhombus_dataset import manifest, novelty
+from rhombus_dataset import manifest
 from rhombus_dataset.dataset import Dataset, open_dataset
-from rhombus_dataset.decode import SMALL_GREY, DamagedPicture, small_grey
-from rhombus_dataset.deployments import View, changes_of_scene, first_of_scene
-from rhombus_dataset.errors import DatasetError, UsageError
+from rhombus_dataset.decode import SMALL_GREY
+from rhombus_dataset.errors import UsageError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import hash_key, hashes
-from rhombus_dataset.local_time import DAY_MS, HOUR_MS
 from rhombus_dataset.lock import Lock, LockedCamera, Picks, Times
-from rhombus_dataset.schedule import Shortfall, local_hours, local_ms, local_weekdays
+from rhombus_dataset.looking import UNSURE, Seen, look
+from rhombus_dataset.schedule import Shortfall, local_hours, local_weekdays
 from rhombus_dataset.selection import QUIET, Candidates, choose
 from rhombus_dataset.splits import embargoed
 
 SPARE: Final = (20, 0.25)
 """So many more than the plan asks for are kept in the lock, and so many times its count: for frames that turn out
 to be missing."""
-CHUNK_FRAMES: Final = 12
-"""A chunk is an hour, of as many days as it takes to have about so many pictures."""
-CHANGING_LIGHT: Final = 1.1
-"""Where the luma of an hour's quarters differs by more, each is a chunk: dawn, dusk, a cloud."""
-LEARNT_PAIRS: Final = 40
-"""What is usual in a chunk is learnt from so many pairs of pictures, spread evenly."""
-AGREEING: Final = 5
-"""What is usual is what most of so many chunks in a row say."""
 NIGHT_APART: Final = 30
 """Grey levels between day and night in the mean: nearer than that, it is all one."""
 NIGHT_LUMA: Final = 60
 """If it is all one, it is night below that."""
-UNSURE: Final = -2
-"""In place of an event's number: too little is new to count, and too much to be quiet."""
-
 SURE: Final = 3
 """With so many times the cells that make an event, something is there for certain."""
-
-_Log = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What a pass has seen of one camera, a row a picture, by time.
-
-    ``event`` (int32) numbers what was going on, or is QUIET or UNSURE; ``cells`` (int32) is how many of the 54 x 96
-    cells are new, and ``limit`` (int32) how many make an event; ``signature`` is int8, (N, 48).
-    """
-
-    timestamp_ms: npt.NDArray[np.int64]
-    event: npt.NDArray[np.int32]
-    cells: npt.NDArray[np.int32]
-    limit: npt.NDArray[np.int32]
-    signature: npt.NDArray[np.int8]
-    deployments: tuple[int, ...]
 
 
 def pick(pass_folder: Path, sampling: dict[str, Any], seed: int, splits: dict[str, Any] | None) -> Picks:
@@ -123,178 +93,7 @@ def content_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-# -- what there is to see
-
-
-def look(dataset: Dataset, camera: LockedCamera, lock: Lock, every_ms: int) -> Seen:
-    """Tell what is new in each picture of a camera from what the camera usually shows at that hour."""
-    rows, table = _rows_of(dataset, camera)
-    times = _times_of(table)
-    local = local_ms(times, lock.zones[camera.timezone].offsets)
-    luma = table.column("luma").to_numpy()
-    keys = _chunk_keys(local, luma, every_ms)
-    chunks = _Chunks(dataset, rows, times, keys, luma, every_ms)
-    deployments = chunks.deployments(local, times)
-    if deployments:
-        # No chunk holds pictures from before and after.
-        deployment = np.searchsorted(deployments, times, "right")
-        chunks = _Chunks(dataset, rows, times, keys, luma, every_ms, deployment)
-    cells, signature = np.zeros(len(rows), np.int32), np.zeros((len(rows), 48), np.int8)
-    usual = np.zeros(len(chunks.members), np.int32)
-    for i, members in enumerate(chunks.members):
-        around = [chunks.agreed(k) for k in (i, i - 1, i + 1)]
-        for row in members.tolist():
-            cells[row], signature[row] = _new_in(chunks.logs(row), [habit for habit in around if habit is not None])
-        nth = len(members) // 2
-        usual[i] = np.partition(cells[members], nth)[nth]
-    limit = novelty.MIN_CELLS + novelty.USUAL_TIMES * chunks.smoothed(usual)[chunks.of_row]
-    return Seen(times, _events(times, cells, limit, every_ms), cells, limit, signature, deployments)
-
-
-def _rows_of(dataset: Dataset, camera: LockedCamera) -> tuple[npt.NDArray[np.int64], pa.Table]:
-    """A camera's frames by time: their places in the dataset, and their rows."""
-    table = dataset.to_arrow()
-    mine = np.flatnonzero(np.asarray(pa.compute.equal(table.column("camera_uuid"), camera.uuid)))
-    order = np.argsort(_times_of(table)[mine], kind="stable")
-    return mine[order], table.take(pa.array(mine[order]))
-
-
-def _times_of(table: pa.Table) -> npt.NDArray[np.int64]:
-    times: npt.NDArray[np.int64] = table.column("timestamp").cast(pa.int64()).to_numpy()
-    return times
-
-
-def _chunk_keys(
-    local: npt.NDArray[np.int64], luma: npt.NDArray[np.float64], every_ms: int
-) -> npt.NDArray[np.int64]:
-    """For each picture (of a time on the local clock), a number for its chunk; chunks sort by time."""
-    days = max(1, -(-CHUNK_FRAMES * every_ms // HOUR_MS))
-    quarters = (local // DAY_MS // days * 24 + local // HOUR_MS % 24) * 4
-    if HOUR_MS // every_ms < 4 * CHUNK_FRAMES:
-        return quarters
-    by_quarter = pd.Series(luma).groupby(local // (HOUR_MS // 4)).median()
-    by_hour = by_quarter.groupby(by_quarter.index // 4).agg(["min", "max"])
-    changes = by_hour.index[[not _same_light(*pair) for pair in by_hour.itertuples(index=False, name=None)]]
-    changing = np.isin(local // HOUR_MS, changes.to_numpy())
-    return quarters + np.where(changing, local // (HOUR_MS // 4) % 4, 0)
-
-
-def _same_light(luma: float, other: float) -> bool:
-    return max(luma, other, 1.0) <= CHANGING_LIGHT * max(min(luma, other), 1.0)
-
-
-class _Chunks:
-    """A camera's pictures in chunks, and what is usual in each.
-
-    ``members`` are the pictures (places in ``rows``) of each chunk, ``of_row`` the chunk of each picture.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        rows: npt.NDArray[np.int64],
-        times: npt.NDArray[np.int64],
-        keys: npt.NDArray[np.int64],
-        luma: npt.NDArray[np.float64],
-        every_ms: int,
-        deployment: npt.NDArray[np.int64] | None = None,
-    ) -> None:
-        self._dataset = dataset
-        self._rows = rows
-        whole = keys if deployment is None else keys + deployment * (int(keys.max(initial=0)) + 1)
-        numbers, self.of_row = np.unique(whole, return_inverse=True)
-        self.members = [np.flatnonzero(self.of_row == i) for i in range(len(numbers))]
-        self._deployment = [0 if deployment is None else int(deployment[members[0]]) for members in self.members]
-        self._luma = [float(np.median(luma[members])) for members in self.members]
-        self.habits = [novelty.habit(self._pairs(members, times, every_ms)) for members in self.members]
-
-    def logs(self, row: int) -> _Log:
-        frame = self._dataset[self._rows[row]]
-        try:
-            return novelty.logs(small_grey(frame.read()))
-        except DamagedPicture as error:
-            raise DatasetError(f"{frame!r}: {error}. `rhombus-dataset verify` tells more") from None
-
-    def deployments(self, local: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> tuple[int, ...]:
-        """When the camera was moved, turned or blocked (UTC ms): the first picture of each scene but the first."""
-        views = [
-            View(habit.background, int(local[members[0]]) // DAY_MS, int(local[members[0]]) // HOUR_MS % 24, luma)
-            for habit, members, luma in zip(self.habits, self.members, self._luma, strict=True)
-        ]
-        found = []
-        for first in changes_of_scene(views):
-            around = np.sort(np.concatenate(self.members[first - 1 : first + 1]))
-            before, after = views[first - 1].background, views[first + 1].background
-            count = first_of_scene([self.logs(row) for row in around.tolist()], before, after)
-            found.append(int(times[around[min(count, len(around) - 1)]]))
-        return tuple(found)
-
-    def agreed(self, i: int) -> tuple[_Log, _Log] | None:
-        """What is usual in chunk ``i``, as most of those around it say: background and limit. None without one."""
-        if not 0 <= i < len(self.habits):
-            return None
-        habit = novelty.agreed([self.habits[k] for k in self._around(i)])
-        return habit.background, habit.limit()
-
-    def smoothed(self, values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """For each chunk, the middle of what those around it have."""
-        middles = [np.sort(values[self._around(i)]) for i in range(len(values))]
-        return np.array([middle[(len(middle) - 1) // 2] for middle in middles], np.int32)
-
-    def _around(self, i: int) -> list[int]:
-        """The chunks to ask, as many before as after: of the same deployment, in about the same light."""
-        reach = AGREEING // 2
-        same = [
-            k
-            for k in range(max(0, i - AGREEING), min(len(self.members), i + AGREEING + 1))
-            if self._deployment[k] == self._deployment[i] and _same_light(self._luma[k], self._luma[i])
-        ]
-        at = same.index(i)
-        half = min(reach, at, len(same) - 1 - at)
-        if half == 0:
-            first = max(0, min(at - 1, len(same) - 3))
-            return same[first : first + 3] if len(same) >= 3 else [i]
-        return same[at - half : at + half + 1]
-
-    def _pairs(
-        self, members: npt.NDArray[np.int64], times: npt.NDArray[np.int64], every_ms: int
-    ) -> list[tuple[_Log, _Log]]:
-        near = np.flatnonzero(np.diff(times[members]) <= 2 * every_ms)
-        if not len(near):
-            return [(one, one) for one in map(self.logs, members[:LEARNT_PAIRS].tolist())]
-        count = min(len(near), LEARNT_PAIRS)
-        first = near[np.arange(count) * len(near) // count]
-        return [(self.logs(members[i]), self.logs(members[i + 1])) for i in first.tolist()]
-
-
-def _new_in(values: _Log, usual: list[tuple[_Log, _Log]]) -> tuple[int, npt.NDArray[np.int8] | int]:
-    """How many cells are new, against whatever of ``usual`` the picture is most like; and its signature."""
-    background, limit = usual[0]
-    new = novelty.new_cells(values, background, limit)
-    count = int(np.count_nonzero(new))
-    if not count:
-        return 0, 0
-    # The hour before and after are as usual: the light changes within an hour too.
-    for background_then, limit_then in usual[1:]:
-        count = min(count, int(np.count_nonzero(novelty.new_cells(values, background_then, limit_then))))
-    return count, novelty.signature(values, background, new)
-
-
-def _events(
-    times: npt.NDArray[np.int64],
-    cells: npt.NDArray[np.int32],
-    limit: npt.NDArray[np.int32],
-    every_ms: int,
-) -> npt.NDArray[np.int32]:
-    """Pictures in a row that show something new are one event; events are numbered by time."""
-    new = cells >= limit
-    begins = new.copy()
-    begins[1:] &= ~new[:-1] | (np.diff(times) > 2 * every_ms)
-    event = np.where(new, np.cumsum(begins) - 1, np.where(cells >= -(-limit // 2), UNSURE, QUIET))
-    return np.asarray(event, np.int32)
-
-
-# -- what to choose
+_PLACES: Final = {"hour": 25, "weekday": 8, "light": 3}
 
 
 class _Strata:
@@ -305,38 +104,42 @@ class _Strata:
         self._by = by
         table = dataset.manifest
         uuids = [camera.uuid for camera in lock.cameras]
-        self._camera = np.asarray(
-            pa.compute.index_in(table.column("camera_uuid"), value_set=pa.array(uuids)), np.int32
-        )
+        self._camera = np.asarray(pc.index_in(table.column("camera_uuid"), value_set=pa.array(uuids)), np.int32)
         self._times = table.column("timestamp").cast(pa.int64()).to_numpy()
-        self._status = np.array(table.column("status").to_pylist())
-        self._reason = table.column("reason").to_pylist()
+        self._lost = np.asarray(pc.not_equal(table.column("status"), str(Status.OK)))
+        self._reason = table.column("reason")
         luma = table.column("luma").to_numpy()
         self._night_below = [_night_below(luma[(self._camera == i) & ~np.isnan(luma)]) for i in range(len(uuids))]
-        keys = np.full((len(self._times), 4), -1, np.int32)
+        keys = np.empty(len(self._times), np.int32)
         for i, camera in enumerate(lock.cameras):
             mine = self._camera == i
-            keys[mine] = self.keys(i, camera, self._times[mine], luma[mine])
-        self._keys, self._of_row = np.unique(keys, axis=0, return_inverse=True)
-        self._of_row = self._of_row.reshape(-1)
+            keys[mine] = self._keys_of(i, camera, self._times[mine], luma[mine])
+        self._keys, self._of_row = np.unique(keys, return_inverse=True)
         self.names = [self._name(key) for key in self._keys.tolist()]
 
-    def keys(
+    def _keys_of(
         self, i: int, camera: LockedCamera, times: npt.NDArray[np.int64], luma: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.int32]:
+        """A number for what tells the strata apart; 0 in each place stands for what does not."""
         offsets = self._lock.zones[camera.timezone].offsets
-        found = np.full((len(times), 4), -1, np.int32)
-        for column, (name, values) in enumerate(
-            {
-                "camera": np.int32(i),
-                "hour": local_hours(times, offsets),
-                "weekday": local_weekdays(times, offsets),
-                "light": np.where(np.isnan(luma), -1, luma >= self._night_below[i]),
-            }.items()
+        keys = np.full(len(times), i + 1 if "camera" in self._by else 0, np.int32)
+        light = np.where(np.isnan(luma), 0, 1 + (luma >= self._night_below[i]))
+        for name, values in (
+            ("hour", 1 + local_hours(times, offsets).astype(np.int32)),
+            ("weekday", 1 + local_weekdays(times, offsets).astype(np.int32)),
+            ("light", light.astype(np.int32)),
         ):
-            if name in self._by:
-                found[:, column] = values
-        return found
+            keys = keys * _PLACES[name] + (values if name in self._by else 0)
+        return keys
+
+    @staticmethod
+    def _parts(key: int) -> list[int]:
+        """Camera, hour, weekday and light of a key; -1 for what does not tell strata apart."""
+        found = []
+        for places in reversed(_PLACES.values()):
+            key, part = divmod(key, places)
+            found.append(part - 1)
+        return [key - 1, *reversed(found)]
 
     def of_times(self, i: int, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """The stratum of each time of camera ``i``, which is one of the pass's."""
@@ -349,7 +152,9 @@ class _Strata:
     ) -> list[Shortfall]:
         """The strata of these cameras that gave less than their share, and what they lack."""
         given = np.bincount(candidates.stratum[chosen], minlength=len(self.names))
-        left = np.bincount(candidates.stratum, minlength=len(self.names)) - given
+        is_new = candidates.event != QUIET
+        of_new = np.bincount(candidates.stratum[[row for row in chosen if is_new[row]]], minlength=len(self.names))
+        left = np.bincount(candidates.stratum[is_new], minlength=len(self.names)) - of_new
         mine = np.isin(self._camera, pool)
         there = np.unique(self._of_row[mine]).tolist()
         enough = [int(given[s]) for s in there if left[s] > 0]
@@ -357,7 +162,7 @@ class _Strata:
         found = []
         for s in there:
             if given[s] < wanted and (left[s] == 0 or not spare):
-                camera, hour, weekday, light = self._keys[s].tolist()
+                camera, hour, weekday, light = self._parts(int(self._keys[s]))
                 found.append(
                     Shortfall(
                         self._lock.cameras[camera].name if camera >= 0 else None,
@@ -372,14 +177,16 @@ class _Strata:
         return found
 
     def _lack(self, rows: npt.NDArray[np.bool_]) -> str:
-        lost = rows & (self._status != str(Status.OK))
-        if 2 * np.count_nonzero(lost) >= np.count_nonzero(rows):
-            reasons = Counter(str(self._reason[row]) for row in np.flatnonzero(lost).tolist())
-            return f"{np.count_nonzero(lost)} of its {np.count_nonzero(rows)} small frames are not there ({max(reasons, key=lambda r: (reasons[r], r))})"  # noqa: E501
-        return "nothing more in it is new"
+        lost = rows & self._lost
+        count = int(np.count_nonzero(lost))
+        if 2 * count < np.count_nonzero(rows):
+            return "nothing more in it is new"
+        reasons = Counter(self._reason.take(pa.array(np.flatnonzero(lost))).to_pylist())
+        most = max(reasons, key=lambda reason: (reasons[reason], str(reason)))
+        return f"{count:,} of its {np.count_nonzero(rows):,} small frames are not there ({most})"
 
-    def _name(self, key: list[int]) -> str:
-        camera, *rest = key
+    def _name(self, key: int) -> str:
+        camera, *rest = self._parts(key)
         return " ".join([self._lock.cameras[camera].uuid if camera >= 0 else "", *map(str, rest)])
 
 
@@ -404,8 +211,8 @@ def _night_below(luma: npt.NDArray[np.float64]) -> float:
 def _candidates(
     lock: Lock, seen: list[Seen], strata: _Strata, seed: int, splits: dict[str, Any] | None
 ) -> Candidates:
-    columns: list[list[npt.NDArray[Any]]] = [[] for _ in Candidates.__slots__]
-    events = 0
+    columns: list[list[npt.NDArray[Any]]] = [[] for _ in range(8)]
+    events = signatures = 0
     for i, (camera, one) in enumerate(zip(lock.cameras, seen, strict=True)):
         usable = (one.event != UNSURE) & ~embargoed(one.timestamp_ms, splits, seed)
         times = one.timestamp_ms[usable]
@@ -419,13 +226,15 @@ def _candidates(
                 np.where(event == QUIET, QUIET, event + events).astype(np.int32),
                 one.cells[usable],
                 one.cells[usable] >= SURE * one.limit[usable],
-                one.signature[usable],
+                np.where(one.event >= 0, np.cumsum(one.event >= 0) - 1 + signatures, -1)[usable].astype(np.int32),
                 hashes(hash_key(seed, "scout", "quiet", camera.uuid), times),
             ),
             strict=True,
         ):
             column.append(values)
         events += int(one.event.max(initial=-1)) + 1
+        signatures += len(one.signature)
+    columns.append([one.signature for one in seen])
     return Candidates(*map(np.concatenate, columns))
 
 
@@ -433,12 +242,11 @@ def _choose_from(
     pool: list[int], candidates: Candidates, strata: _Strata, sampling: dict[str, Any], count: int, seed: int
 ) -> tuple[list[tuple[int, bool]], list[tuple[int, bool]]]:
     """Rows of the candidates for ``count`` moments of these cameras, and spare ones, each in order."""
-    mine = np.flatnonzero(np.isin(candidates.camera, pool))
-    part = Candidates(*(getattr(candidates, name)[mine] for name in Candidates.__slots__))
+    mine = np.isin(candidates.camera, pool)
     ranks = [hash_key(seed, "scout", "stratum", name) for name in strata.names]
     taken: dict[int, list[int]] = {}
-    new = choose(part, ranks, sampling["min_gap"], taken, quiet=False)
-    quiet = choose(part, ranks, sampling["min_gap"], taken, quiet=True)
+    new = choose(candidates, mine, ranks, sampling["min_gap"], taken, quiet=False)
+    quiet = choose(candidates, mine, ranks, sampling["min_gap"], taken, quiet=True)
     want_quiet = round(sampling["quiet"] * count)
     chosen = list(itertools.islice(new, count - want_quiet))
     if len(chosen) < count - want_quiet and sampling["quiet"] < 1:
@@ -448,7 +256,7 @@ def _choose_from(
     chosen += itertools.islice(quiet, want_quiet)
     spares = SPARE[0] + round(SPARE[1] * count)
     spare = [*itertools.islice(new, spares), *itertools.islice(quiet, round(sampling["quiet"] * spares))]
-    return [(int(mine[row]), first) for row, first in chosen], [(int(mine[row]), first) for row, first in spare]
+    return chosen, spare
 
 
 def _times(candidates: Candidates, chosen: list[tuple[int, bool]]) -> Times:
@@ -488,8 +296,6 @@ def _notes(lock: Lock, seen: list[Seen], chosen: int, asked: int) -> list[str]:
     if chosen < asked:
         notes.append(f"{chosen:,} of {asked:,} frames were chosen: no more show anything new")
     for camera, one in zip(lock.cameras, seen, strict=True):
-        notes += [
-            f"{camera.name} was moved, turned or blocked at {dt.datetime.fromtimestamp(at / 1000, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"  # noqa: E501
-            for at in one.deployments
-        ]
+        moments = [dt.datetime.fromtimestamp(at / 1000, dt.UTC) for at in one.deployments]
+        notes += [f"{camera.name} was moved, turned or blocked at {at:%Y-%m-%d %H:%M:%S} UTC" for at in moments]
     return notes

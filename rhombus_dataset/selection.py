@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,8 +24,8 @@ class Candidates:
 
     ``camera`` (int32), ``timestamp_ms`` (int64) and ``stratum`` (int32) say where and when; ``event`` (int32)
     numbers what was going on, consecutive rows of a camera, and is QUIET where nothing was. ``score`` (int32) is
-    how much is new, ``sure`` (bool) whether that is beyond doubt, and ``signature`` (int8, (N, 48)) what it looks
-    like. ``order`` (uint64) is that of quiet rows.
+    how much is new, ``sure`` (bool) whether that is beyond doubt, and ``look`` (int32) the row of ``signature``
+    (int8, (M, 48)) that tells what it looks like, -1 for quiet rows. ``order`` (uint64) is that of quiet rows.
     """
 
     camera: npt.NDArray[np.int32]
@@ -33,14 +34,21 @@ class Candidates:
     event: npt.NDArray[np.int32]
     score: npt.NDArray[np.int32]
     sure: npt.NDArray[np.bool_]
-    signature: npt.NDArray[np.int8]
+    look: npt.NDArray[np.int32]
     order: npt.NDArray[np.uint64]
+    signature: npt.NDArray[np.int8]
 
 
 def choose(
-    candidates: Candidates, ranks: Sequence[int], gap_ms: int, taken: dict[int, list[int]], *, quiet: bool
+    candidates: Candidates,
+    among: npt.NDArray[np.bool_],
+    ranks: Sequence[int],
+    gap_ms: int,
+    taken: dict[int, list[int]],
+    *,
+    quiet: bool,
 ) -> Iterator[tuple[int, bool]]:
-    """The rows in the order in which they are chosen, each with whether it is the first of its event.
+    """Rows ``among`` the candidates in the order in which they are chosen, each with whether it begins its event.
 
     As long as there are events that no row is of, the stratum with such an event that has the fewest rows is
     served, and gives the event that is least like what it gave before; then the stratum with the fewest rows, and
@@ -49,10 +57,12 @@ def choose(
     strata that are even. With ``quiet``, only quiet rows are chosen, in their order; else only others. Rows of one
     camera are ``gap_ms`` apart, also from those in ``taken`` (sorted times by camera), to which they are added.
     """
-    wanted = (candidates.event == QUIET) == quiet
+    wanted = np.flatnonzero(among & ((candidates.event == QUIET) == quiet))
+    of_stratum = candidates.stratum[wanted]
+    order = np.argsort(of_stratum, kind="stable")
+    bounds = np.searchsorted(of_stratum[order], np.arange(len(ranks) + 1)).tolist()
     strata = [
-        _Stratum(candidates, np.flatnonzero(wanted & (candidates.stratum == stratum)), gap_ms, taken)
-        for stratum in range(len(ranks))
+        _Stratum(candidates, wanted[order[start:stop]], gap_ms, taken) for start, stop in itertools.pairwise(bounds)
     ]
     for rows_of in [_Stratum.next_quiet] if quiet else 2 * [_Stratum.next_event, _Stratum.next_row]:
         turns = [(stratum.count, ranks[i], i) for i, stratum in enumerate(strata)]
@@ -81,7 +91,7 @@ class _Stratum:
         self._free = np.ones(len(rows), np.bool_)
         self._admitted = candidates.sure[rows]
         self._open = np.ones(len(rows), np.bool_)  # of an event that no row is of
-        self._signature = candidates.signature[rows].astype(np.int16)
+        self._signature = candidates.signature[candidates.look[rows[candidates.look[rows] >= 0]]].astype(np.int16)
         # Before anything is chosen all are as far; then what is most new goes first, then what is earliest.
         self._far = np.full(len(rows), np.iinfo(np.int32).max, np.int32)
         self._score = candidates.score[rows].astype(np.int64)
@@ -130,6 +140,8 @@ class _Stratum:
             return False
         times.insert(i, at)
         self.count += 1
+        if not len(self._signature):  # quiet rows are all alike
+            return True
         apart = self._signature - self._signature[place]
         distance = np.einsum("ij,ij->i", apart, apart, dtype=np.int32)
         np.minimum(self._far, distance, out=self._far)

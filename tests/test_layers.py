@@ -41,6 +41,7 @@ LAYERS = [
         "novelty",
         "deployments",
         "selection",
+        "looking",
         "scouting",
         "croissant",
         "exports",

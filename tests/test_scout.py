@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,10 +24,12 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset.errors import InvalidFile, OtherDataset, UsageError
+from rhombus_dataset.info import info
 from rhombus_dataset.lock import load_lock, lock_files
+from rhombus_dataset.looking import look
 from rhombus_dataset.plan import load_plan
 from rhombus_dataset.scout_pass import SCOUT_FOLDER, scout_pass
-from rhombus_dataset.scouting import _night_below, look
+from rhombus_dataset.scouting import _night_below
 from rhombus_dataset.sources.recordings.scene import daylight, draw, passers
 from rhombus_dataset.verify import verify
 from tests.conftest import CONFIGS, NOW_MS, files_of
@@ -337,6 +342,20 @@ def test_promise_6_stopped_at_any_time_it_goes_on_to_the_same_bytes(yard: Path, 
     assert built_files(out) == built_files(yard)
 
 
+def test_promise_6_killed_at_any_time_it_goes_on_to_the_same_bytes(yard: Path, tmp_path: Path) -> None:
+    plan, out = write_yard(tmp_path), tmp_path / "out"
+    command = [sys.executable, "-m", "rhombus_dataset.cli", "build", str(plan), "--out", str(out), "--quiet"]
+    kills = 0
+    for seconds in itertools.chain((1.2 + 0.45 * i for i in range(8)), itertools.repeat(120.0)):
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=seconds)
+            break
+        except subprocess.TimeoutExpired:  # and is killed with SIGKILL by it
+            kills += 1
+    assert kills > 0
+    assert built_files(out) == built_files(yard)
+
+
 def test_promise_2_with_counts_per_camera_a_new_camera_changes_nothing_else(tmp_path: Path) -> None:
     chosen: dict[str, list[Any]] = {}
     for cameras in (("dock-north", "gate-east"), ("dock-north", "dock-south", "gate-east")):
@@ -459,6 +478,33 @@ def test_the_dry_run_tells_what_looking_costs(yard: Path, tmp_path: Path) -> Non
     assert "With every: 50s it takes 6 h" in text
     plan.write_text(slow.replace("frames: 20", "frames: 2000000"))
     assert "it does not pay off: from" in rhombus_dataset.dry_run(plan, tmp_path).to_text()
+
+
+def test_a_camera_without_any_footage_is_told(tmp_path: Path) -> None:
+    plan = write_yard(tmp_path, ("dock-north", "gate-east"), "frames: 20")
+    text = (
+        plan.read_text()
+        .replace("2026-06-02T12:00", "2026-06-03T12:30")
+        .replace("2026-06-02T13:00", "2026-06-03T13:30")
+    )
+    plan.write_text(text.replace("views:", "splits: {by: camera, fractions: {train: 1.0}}\nviews:", 1))
+    rhombus_dataset.build(plan, tmp_path / "out")
+    found = info(tmp_path / "out")
+    assert set(found.by_camera) == {"dock-north"}
+    short = [s for s in found.shortfalls if s["stratum"].startswith("gate-east")]
+    assert [s["stratum"] for s in short] == ["gate-east, 12:00", "gate-east, 13:00"]
+    assert all("90 of its 90 small frames are not there (NO_FOOTAGE" in s["reason"] for s in short)
+    text = found.to_text()
+    assert "scouted   " in text
+    assert "gate-east, 12:00: 0 of " in text
+    rhombus_dataset.report(tmp_path / "out")
+
+
+def test_a_preview_shows_what_is_looked_at_with_the_plans_crops(tmp_path: Path, demo_url: str) -> None:
+    limits = "limits: {requests_per_second: 1000, burst: 1000}"
+    plan = write_yard(tmp_path, source=f'rhombus, url: "{demo_url}", {limits}')
+    sheet = rhombus_dataset.preview(plan, 4, tmp_path / "sheet.jpg")
+    assert sheet.stat().st_size > 10_000
 
 
 def test_when_nothing_is_new_that_is_said(tmp_path: Path) -> None:

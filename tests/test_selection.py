@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ def some_candidates(draw: st.DrawFn) -> tuple[Candidates, int]:
     camera = np.sort(rng.integers(0, draw(st.integers(1, 3)), count)).astype(np.int32)
     # Events are rows in a row; some rows are quiet, some of an event are not sure.
     event = (np.cumsum(rng.random(count) < 0.4) - 1).astype(np.int32)
-    quiet = np.isin(event, rng.integers(-1, max(1, event.max()), 3))
+    quiet = np.isin(event, [QUIET, *rng.integers(0, max(1, event.max()), 3).tolist()])
     score = rng.integers(8, 200, count).astype(np.int32)
     found = Candidates(
         camera=camera,
@@ -28,10 +29,15 @@ def some_candidates(draw: st.DrawFn) -> tuple[Candidates, int]:
         event=np.where(quiet, QUIET, event).astype(np.int32),
         score=score,
         sure=score > draw(st.sampled_from([0, 60, 150])),
-        signature=rng.integers(-60, 60, (count, 48)).astype(np.int8),
+        look=np.where(quiet, -1, np.arange(count)).astype(np.int32),
         order=rng.permutation(count).astype(np.uint64),
+        signature=rng.integers(-60, 60, (count, 48)).astype(np.int8),
     )
     return found, strata
+
+
+def every(candidates: Candidates) -> npt.NDArray[np.bool_]:
+    return np.ones(len(candidates.camera), np.bool_)
 
 
 @settings(deadline=None)
@@ -39,7 +45,9 @@ def some_candidates(draw: st.DrawFn) -> tuple[Candidates, int]:
 def test_each_is_chosen_once_and_the_gap_is_kept(case: tuple[Candidates, int], gap_ms: int, quiet: bool) -> None:
     candidates, strata = case
     taken: dict[int, list[int]] = {0: [500]}
-    rows = [row for row, _ in choose(candidates, list(range(strata)), gap_ms, taken, quiet=quiet)]
+    rows = [
+        row for row, _ in choose(candidates, every(candidates), list(range(strata)), gap_ms, taken, quiet=quiet)
+    ]
     assert len(set(rows)) == len(rows)
     wanted = np.flatnonzero((candidates.event == QUIET) == quiet)
     assert set(rows) <= set(wanted.tolist())
@@ -58,7 +66,7 @@ def test_each_is_chosen_once_and_the_gap_is_kept(case: tuple[Candidates, int], g
 @given(some_candidates())
 def test_every_sure_event_comes_first_and_strata_take_turns(case: tuple[Candidates, int]) -> None:
     candidates, strata = case
-    chosen = list(choose(candidates, list(range(strata)), 0, {}, quiet=False))
+    chosen = list(choose(candidates, every(candidates), list(range(strata)), 0, {}, quiet=False))
     sure_events = set(candidates.event[candidates.sure & (candidates.event != QUIET)].tolist())
     # An event may lie in two strata, and each gives one frame of it.
     begin = [row for row, first in itertools.takewhile(lambda pair: pair[1], chosen)]
@@ -87,10 +95,11 @@ def test_within_a_stratum_what_is_least_like_the_others_is_next(case: tuple[Cand
         np.zeros_like(candidates.event),
         candidates.score,
         np.ones_like(candidates.sure),
-        candidates.signature,
+        np.arange(len(candidates.camera), dtype=np.int32),
         candidates.order,
+        candidates.signature,
     )
-    rows = [row for row, _ in choose(one, [0], 0, {}, quiet=False)]
+    rows = [row for row, _ in choose(one, every(one), [0], 0, {}, quiet=False)]
     assert len(rows) == len(one.camera)
     assert one.score[rows[0]] == one.score.max()
     signature = one.signature.astype(np.int64)
@@ -104,7 +113,7 @@ def test_within_a_stratum_what_is_least_like_the_others_is_next(case: tuple[Cand
 @given(some_candidates())
 def test_quiet_rows_come_in_their_order(case: tuple[Candidates, int]) -> None:
     candidates, _ = case
-    rows = [row for row, _ in choose(candidates, [0] * 5, 0, {}, quiet=True)]
+    rows = [row for row, _ in choose(candidates, every(candidates), [0] * 5, 0, {}, quiet=True)]
     for stratum in set(candidates.stratum.tolist()):
         order = [int(candidates.order[row]) for row in rows if candidates.stratum[row] == stratum]
         assert order == sorted(order)
