@@ -7,6 +7,7 @@ one just before in the same light.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -102,7 +103,7 @@ def correlation(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
     if not (has_structure(a) and has_structure(b)):
         return float(has_structure(a) == has_structure(b))
     product, norms = int((a * b).sum()), int((a * a).sum()) * int((b * b).sum())
-    return float(product / norms**0.5)
+    return product / math.sqrt(norms)
 
 
 def _same_hour(view: View, other: View) -> bool:

@@ -599,6 +599,9 @@ def test_deployments_as_the_plan_says(tmp_path: Path) -> None:
     ]
     assert set(rows["deployment"]) == {"first", "2026-06-01T16:30:00Z"}
     assert verify(tmp_path / "out").problems == ()
+    (tmp_path / "plan.yaml").write_text(text.replace('"watched@first"', '"watched@2026-06-01T09:30"'))
+    with pytest.raises(UsageError, match=r"watched has no deployment .*it has first, 2026-06-01T16:30:00Z"):
+        rhombus_dataset.schedule_of(tmp_path / "plan.yaml")
     # An earlier start of the window, or a later move, changes no frame's split.
     moved = text.replace("[2026-06-01T09:30]", "[2026-06-01T09:30, 2026-06-01T13:00]").replace("assign", "assign")
     (tmp_path / "plan.yaml").write_text(moved.replace("T06:00", "T05:00"))

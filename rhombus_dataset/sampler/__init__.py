@@ -186,6 +186,8 @@ def _enough_groups(lock: Lock, names: list[str], opened: dict[str, Intervals]) -
     splits: dict[str, Any] | None = lock.splits
     if splits is None:
         return
+    if splits["by"] == "deployment":
+        _known_deployments(lock)
     if splits["by"] != "time":
         groups, kind, advice = len(_groups(lock)), _KINDS[splits["by"]], "name fewer splits, or split by time"
     elif lock.times is not None:  # of a timestamps file, or scouted
@@ -200,6 +202,20 @@ def _enough_groups(lock: Lock, names: list[str], opened: dict[str, Intervals]) -
             f"splits: {len(names)} splits ({', '.join(names)}) need at least as many {kind}, and the plan "
             f"has {groups}: {advice}"
         )
+
+
+def _known_deployments(lock: Lock) -> None:
+    assert lock.splits is not None
+    known = {f"{camera.uuid}@{name}" for camera in lock.cameras for name in camera.deployment_names}
+    for split, assigned in lock.splits["assign"].items():
+        for name in assigned:
+            if "@" in name and name not in known:
+                uuid, _, start = name.rpartition("@")
+                mine = next(camera for camera in lock.cameras if camera.uuid == uuid)
+                raise UsageError(
+                    f"splits.assign.{split}: {mine.name} has no deployment {start}: it has "
+                    f"{', '.join(mine.deployment_names)}"
+                )
 
 
 def _no_empty_split(lock: Lock, names: list[str], split: npt.NDArray[np.uint8]) -> None:
