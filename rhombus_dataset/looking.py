@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rhombus_dataset import novelty
-from rhombus_dataset.dataset import Dataset
+from rhombus_dataset import manifest, novelty, schema
 from rhombus_dataset.decode import DamagedPicture, small_grey
 from rhombus_dataset.deployments import View, changes_of_scene, first_of_scene
 from rhombus_dataset.errors import DatasetError
-from rhombus_dataset.frame import Status
 from rhombus_dataset.local_time import DAY_MS, HOUR_MS
-from rhombus_dataset.lock import Lock, LockedCamera
+from rhombus_dataset.lock import load_lock
+from rhombus_dataset.pictures import Pictures
 from rhombus_dataset.schedule import local_ms
 from rhombus_dataset.selection import QUIET
 
@@ -34,6 +34,7 @@ UNSURE: Final = -2
 """In place of an event's number: too little is new to count, and too much to be quiet."""
 
 
+_I4: Final = np.int32
 _Log = npt.NDArray[np.int16]
 
 
@@ -54,19 +55,83 @@ class Seen:
     deployments: tuple[int, ...]
 
 
-def look(dataset: Dataset, camera: LockedCamera, lock: Lock, every_ms: int) -> Seen:
+class Pass:
+    """The small frames of a scout pass: a row a planned one, in columns that take little memory.
+
+    ``camera`` (int32) is an index of the lock's cameras, ``timestamp_ms`` (int64) is UTC, ``luma`` (float64) is NaN
+    and ``ok`` (bool) false where there is no frame, ``reason`` (int32) an index of ``reasons``, why. Raises
+    DatasetError where the folder holds no dataset, or a damaged one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = load_lock(folder)
+        self.reasons: list[str] = []
+        self._pictures = Pictures(folder)
+        self._paths = manifest.slice_paths(folder)
+        uuids = pa.array([camera.uuid for camera in self.lock.cameras])
+        columns: list[list[npt.NDArray[Any]]] = [
+            [np.empty(0, kind)] for kind in (_I4, np.int64, np.float64, _I4, _I4, _I4)
+        ]
+        for number, path in enumerate(self._paths):
+            table = manifest.read_slice(path)
+            codes = [self._reason(reason) for reason in table.column("reason").to_pylist()]
+            for column, values in zip(
+                columns,
+                (
+                    np.asarray(pc.index_in(table.column("camera_uuid"), value_set=uuids), _I4),
+                    table.column("timestamp").cast(pa.int64()).to_numpy(),
+                    table.column("luma").to_numpy(),
+                    np.array(codes, _I4),
+                    np.asarray(pc.fill_null(table.column("row"), -1), _I4),
+                    np.full(table.num_rows, number, _I4),
+                ),
+                strict=True,
+            ):
+                column.append(values)
+        self.camera, self.timestamp_ms, self.luma, self.reason, self._row, self._slice = map(
+            np.concatenate, columns
+        )
+        self.ok = self._row >= 0
+
+    def __len__(self) -> int:
+        return len(self.camera)
+
+    def of_camera(self, camera: int) -> npt.NDArray[np.int64]:
+        """The frames of a camera that are there, by time."""
+        rows = np.flatnonzero(self.ok & (self.camera == camera))
+        return rows[np.argsort(self.timestamp_ms[rows], kind="stable")]
+
+    def logs(self, row: int) -> _Log:
+        """The picture of a frame that is there, as ``novelty.logs`` has it."""
+        name = schema.data_file(self._paths[self._slice[row]].stem)
+        try:
+            return novelty.logs(small_grey(self._pictures.read(name, int(self._row[row]))))
+        except DamagedPicture as error:
+            raise DatasetError(
+                f"{self.folder / name}: picture {self._row[row]}: {error}. `rhombus-dataset verify` tells more"
+            ) from None
+
+    def _reason(self, text: str | None) -> int:
+        if text is None:
+            return -1
+        if text not in self.reasons:
+            self.reasons.append(text)
+        return self.reasons.index(text)
+
+
+def look(frames: Pass, camera: int, every_ms: int) -> Seen:
     """Tell what is new in each picture of a camera from what the camera usually shows at that hour."""
-    rows, table = _rows_of(dataset, camera)
-    times = _times_of(table)
-    local = local_ms(times, lock.zones[camera.timezone].offsets)
-    luma = table.column("luma").to_numpy()
+    rows = frames.of_camera(camera)
+    times, luma = frames.timestamp_ms[rows], frames.luma[rows]
+    local = local_ms(times, frames.lock.zones[frames.lock.cameras[camera].timezone].offsets)
     keys = _chunk_keys(local, luma, every_ms)
-    chunks = _Chunks(dataset, rows, times, keys, luma, every_ms)
+    chunks = _Chunks(frames, rows, times, keys, luma, every_ms)
     deployments = chunks.deployments(local, times)
     if deployments:
         # No chunk holds pictures from before and after.
         deployment = np.searchsorted(deployments, times, "right")
-        chunks = _Chunks(dataset, rows, times, keys, luma, every_ms, deployment)
+        chunks = _Chunks(frames, rows, times, keys, luma, every_ms, deployment)
     cells, signature = np.zeros(len(rows), np.int32), np.zeros((len(rows), 48), np.int8)
     usual = np.zeros(len(chunks.members), np.int32)
     for i, members in enumerate(chunks.members):
@@ -78,21 +143,6 @@ def look(dataset: Dataset, camera: LockedCamera, lock: Lock, every_ms: int) -> S
     limit = novelty.MIN_CELLS + novelty.USUAL_TIMES * chunks.smoothed(usual)[chunks.of_row]
     event = _events(times, cells, limit, every_ms)
     return Seen(times, event, cells, limit, signature[event >= 0], deployments)
-
-
-def _rows_of(dataset: Dataset, camera: LockedCamera) -> tuple[npt.NDArray[np.int64], pa.Table]:
-    """A camera's frames by time: their places in the dataset, and their times (UTC ms) and lumas."""
-    table = dataset.manifest.select(["camera_uuid", "status", "timestamp", "luma"])
-    there = table.filter(pc.equal(table.column("status"), str(Status.OK)))
-    mine = np.flatnonzero(np.asarray(pc.equal(there.column("camera_uuid"), camera.uuid)))
-    rows = there.select(["timestamp", "luma"]).take(pa.array(mine))
-    order = np.argsort(_times_of(rows), kind="stable")
-    return mine[order], rows.take(pa.array(order))
-
-
-def _times_of(table: pa.Table) -> npt.NDArray[np.int64]:
-    times: npt.NDArray[np.int64] = table.column("timestamp").cast(pa.int64()).to_numpy()
-    return times
 
 
 def _chunk_keys(
@@ -122,7 +172,7 @@ class _Chunks:
 
     def __init__(
         self,
-        dataset: Dataset,
+        frames: Pass,
         rows: npt.NDArray[np.int64],
         times: npt.NDArray[np.int64],
         keys: npt.NDArray[np.int64],
@@ -130,7 +180,7 @@ class _Chunks:
         every_ms: int,
         deployment: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self._dataset = dataset
+        self._frames = frames
         self._rows = rows
         whole = keys if deployment is None else keys + deployment * (int(keys.max(initial=0)) + 1)
         numbers, self.of_row = np.unique(whole, return_inverse=True)
@@ -140,11 +190,7 @@ class _Chunks:
         self.habits = [novelty.habit(self._pairs(members, times, every_ms)) for members in self.members]
 
     def logs(self, row: int) -> _Log:
-        frame = self._dataset[self._rows[row]]
-        try:
-            return novelty.logs(small_grey(frame.read()))
-        except DamagedPicture as error:
-            raise DatasetError(f"{frame!r}: {error}. `rhombus-dataset verify` tells more") from None
+        return self._frames.logs(int(self._rows[row]))
 
     def deployments(self, local: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> tuple[int, ...]:
         """When the camera was moved, turned or blocked (UTC ms): the first picture of each scene but the first."""

@@ -13,17 +13,13 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from rhombus_dataset import manifest
-from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.decode import SMALL_GREY
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.lock import Lock, LockedCamera, Picks, Times
-from rhombus_dataset.looking import UNSURE, Seen, look
+from rhombus_dataset.looking import UNSURE, Pass, Seen, look
 from rhombus_dataset.schedule import Shortfall, local_hours, local_weekdays
 from rhombus_dataset.selection import QUIET, Candidates, choose
 from rhombus_dataset.splits import embargoed
@@ -46,10 +42,10 @@ def pick(pass_folder: Path, sampling: dict[str, Any], seed: int, splits: dict[st
     bytes a picture. Raises DatasetError, and UsageError where there is nothing to choose.
     """
     cv2.setNumThreads(1)
-    dataset = open_dataset(pass_folder, duplicates=True)
-    lock = dataset.lock
-    seen = [look(dataset, camera, lock, sampling["every"]) for camera in lock.cameras]
-    strata = _Strata(dataset, lock, sampling["strata"])
+    frames = Pass(pass_folder)
+    lock = frames.lock
+    seen = [look(frames, camera, sampling["every"]) for camera in range(len(lock.cameras))]
+    strata = _Strata(frames, sampling["strata"])
     candidates = _candidates(lock, seen, strata, seed, splits)
     if (count := sampling["frames_per_camera"]) is not None:
         pools = [[i] for i in range(len(lock.cameras))]
@@ -63,7 +59,7 @@ def pick(pass_folder: Path, sampling: dict[str, Any], seed: int, splits: dict[st
         shortfalls += strata.shortfalls(pool, count, candidates, [row for row, _ in mine], spare=bool(more))
     if not chosen:
         raise UsageError(
-            f"{pass_folder}: there is nothing to choose: none of its {len(dataset):,} small frames shows "
+            f"{pass_folder}: there is nothing to choose: none of its {int(frames.ok.sum()):,} small frames shows "
             "anything new, and the plan wants no quiet ones (sampling.quiet)"
         )
     events = candidates.event[candidates.event != QUIET]
@@ -71,8 +67,8 @@ def pick(pass_folder: Path, sampling: dict[str, Any], seed: int, splits: dict[st
     covered = len(np.unique(candidates.event[[row for row in rows if candidates.event[row] != QUIET]]))
     about = {
         "content_sha256": content_sha256(pass_folder),
-        "pass_frames": dataset.manifest.num_rows,
-        "pass_ok": len(dataset),
+        "pass_frames": len(frames),
+        "pass_ok": int(frames.ok.sum()),
         "new": len(events),
         "events": len(np.unique(events)),
         "covered": covered,
@@ -99,17 +95,12 @@ _PLACES: Final = {"hour": 25, "weekday": 8, "light": 3}
 class _Strata:
     """The parts of the footage that get their shares, by what the plan tells apart."""
 
-    def __init__(self, dataset: Dataset, lock: Lock, by: list[str]) -> None:
-        self._lock = lock
+    def __init__(self, frames: Pass, by: list[str]) -> None:
+        self._lock = lock = frames.lock
+        self._frames = frames
         self._by = by
-        table = dataset.manifest
-        uuids = [camera.uuid for camera in lock.cameras]
-        self._camera = np.asarray(pc.index_in(table.column("camera_uuid"), value_set=pa.array(uuids)), np.int32)
-        self._times = table.column("timestamp").cast(pa.int64()).to_numpy()
-        self._lost = np.asarray(pc.not_equal(table.column("status"), str(Status.OK)))
-        self._reason = table.column("reason")
-        luma = table.column("luma").to_numpy()
-        self._night_below = [_night_below(luma[(self._camera == i) & ~np.isnan(luma)]) for i in range(len(uuids))]
+        self._camera, self._times, luma = frames.camera, frames.timestamp_ms, frames.luma
+        self._night_below = [_night_below(luma[frames.of_camera(i)]) for i in range(len(lock.cameras))]
         keys = np.empty(len(self._times), np.int32)
         for i, camera in enumerate(lock.cameras):
             mine = self._camera == i
@@ -177,12 +168,12 @@ class _Strata:
         return found
 
     def _lack(self, rows: npt.NDArray[np.bool_]) -> str:
-        lost = rows & self._lost
+        lost = rows & ~self._frames.ok
         count = int(np.count_nonzero(lost))
         if 2 * count < np.count_nonzero(rows):
             return "nothing more in it is new"
-        reasons = Counter(self._reason.take(pa.array(np.flatnonzero(lost))).to_pylist())
-        most = max(reasons, key=lambda reason: (reasons[reason], str(reason)))
+        reasons = np.bincount(self._frames.reason[lost])
+        most = self._frames.reasons[int(np.argmax(reasons))]
         return f"{count:,} of its {np.count_nonzero(rows):,} small frames are not there ({most})"
 
     def _name(self, key: int) -> str:

@@ -26,7 +26,7 @@ import rhombus_dataset
 from rhombus_dataset.errors import InvalidFile, OtherDataset, UsageError
 from rhombus_dataset.info import info
 from rhombus_dataset.lock import load_lock, lock_files
-from rhombus_dataset.looking import look
+from rhombus_dataset.looking import Pass, look
 from rhombus_dataset.plan import load_plan
 from rhombus_dataset.scout_pass import SCOUT_FOLDER, scout_pass
 from rhombus_dataset.scouting import _night_below
@@ -239,8 +239,7 @@ def test_weather_clocks_and_changing_light_do_not_fool_the_score(
     }  # fmt: skip
     (tmp_path / "plan.yaml").write_text(json.dumps(plan))
     rhombus_dataset.build(tmp_path / "plan.yaml", tmp_path / "out")
-    dataset = rhombus_dataset.open_dataset(tmp_path / "out" / SCOUT_FOLDER)
-    seen = look(dataset, dataset.lock.cameras[0], dataset.lock, WEATHER_S * 1000)
+    seen = look(Pass(tmp_path / "out" / SCOUT_FOLDER), 0, WEATHER_S * 1000)
     assert seen.timestamp_ms.tolist() == times.tolist()
     there = np.array([bool(passers(WATCHED, t)) for t in times.tolist()])
     # Of who is just coming in, a sliver is to be seen.
