@@ -174,5 +174,6 @@ def _apart(values: Logs) -> Logs:
 
 def _quantile(values: Logs, quantile: float) -> Logs:
     nth = int(quantile * (len(values) - 1))
-    found: Logs = np.partition(values, nth, axis=0)[nth]
+    # A copy: the row alone would keep all rows in memory.
+    found: Logs = np.partition(values, nth, axis=0)[nth].copy()
     return found
