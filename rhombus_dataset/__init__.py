@@ -14,7 +14,7 @@ from rhombus_dataset.api import (
     verify,
 )
 from rhombus_dataset.dataset import Dataset, Frame, open_dataset
-from rhombus_dataset.info import info
+from rhombus_dataset.quality.summary import info
 
 __all__ = [
     "Dataset",

@@ -11,38 +11,39 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-from rhombus_dataset.build import BuildOutcome, only_builder, run_build
-from rhombus_dataset.card import write_cards
-from rhombus_dataset.contact_sheet import MAX_TILES, Tile, contact_sheet
-from rhombus_dataset.credentials import read_api_key
+from rhombus_dataset.building.erase_frames import ErasureOutcome, erase_frames
+from rhombus_dataset.building.fetch import Deferred, Fetcher
+from rhombus_dataset.building.progress import Progress
+from rhombus_dataset.building.rate_limiter import RateLimiter
+from rhombus_dataset.building.repair import reopen_shards
+from rhombus_dataset.building.run import BuildOutcome, run_build
+from rhombus_dataset.cards.readme import write_cards
 from rhombus_dataset.dataset import Dataset, open_dataset
-from rhombus_dataset.decode import decode_rgb
-from rhombus_dataset.erase import ErasureOutcome, run_erase
 from rhombus_dataset.errors import BuildError, MissingExtra, RhombusDatasetError, UsageError
-from rhombus_dataset.exports import run_export
-from rhombus_dataset.fetch import Deferred, Fetcher
+from rhombus_dataset.exports.formats import run_export
 from rhombus_dataset.frame import FrameRequest, Outcome, Status
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.import_labels import LabelsOutcome, run_import
-from rhombus_dataset.lock import Picks, load_lock, resolve, scout_inputs_sha256
-from rhombus_dataset.near_duplicates import write_duplicates
-from rhombus_dataset.plan import Plan, RhombusSource, load_plan, starter_plan
-from rhombus_dataset.plan.model import LocalTime, ScoutSampling, check_encrypted, check_url
+from rhombus_dataset.imaging.contact_sheet import MAX_TILES, Tile, contact_sheet
+from rhombus_dataset.imaging.jpeg import decode_rgb
+from rhombus_dataset.labels.importer import LabelsOutcome, run_import
+from rhombus_dataset.plan.loader import load_plan
+from rhombus_dataset.plan.model import LocalTime, Plan, RhombusSource, ScoutSampling, check_encrypted, check_url
+from rhombus_dataset.plan.template import starter_plan
 from rhombus_dataset.plan.values import parse_moment
-from rhombus_dataset.progress import Progress
-from rhombus_dataset.quota import Quota
-from rhombus_dataset.repair import put_back
-from rhombus_dataset.report_page import write_report
-from rhombus_dataset.sampler import sample
-from rhombus_dataset.schedule import Schedule
-from rhombus_dataset.schema import CARD_FILE, LOCK_FILE
-from rhombus_dataset.scout_pass import SCOUT_FOLDER, scout_pass, scout_pass_text
-from rhombus_dataset.scouting import pick
+from rhombus_dataset.planning.dry_run import PlanSummary, summarize, summarize_scouting
+from rhombus_dataset.planning.lock import Selection, load_lock, resolve, scout_inputs_sha256
+from rhombus_dataset.planning.sampling import sample
+from rhombus_dataset.planning.schedule import Schedule
+from rhombus_dataset.quality.duplicates import write_duplicates
+from rhombus_dataset.quality.verification import VerifyReport
+from rhombus_dataset.quality.verification import verify as verify_dataset
+from rhombus_dataset.reports.page import write_report
+from rhombus_dataset.scout.pass_plan import scout_pass, scout_pass_text
+from rhombus_dataset.scout.picks import select_frames
 from rhombus_dataset.sources import FrameSource
-from rhombus_dataset.storage import free_bytes, make_folders, write_file
-from rhombus_dataset.summary import PlanSummary, summarize, summarize_scouting
-from rhombus_dataset.verify import VerifyReport
-from rhombus_dataset.verify import verify as verify_dataset
+from rhombus_dataset.sources.rhombus.credentials import read_api_key
+from rhombus_dataset.store.files import exclusive_lock, free_bytes, make_folders, write_file
+from rhombus_dataset.store.layout import CARD_FILE, LOCK_FILE, SCOUT_FOLDER
 
 PREVIEW_DOWNSCALE: Final = 4
 """Previews show the full frame at a quarter of its width and height."""
@@ -114,7 +115,7 @@ def preview(
     tiles: list[Tile] = []
     with _opened(checked, url) as source:
         stop = threading.Event()
-        fetcher = Fetcher(source, Quota(limits.requests_per_second, limits.burst, stop), 2, lambda *_: None)
+        fetcher = Fetcher(source, RateLimiter(limits.requests_per_second, limits.burst, stop), 2, lambda *_: None)
         for row in sorted({i * len(planned) // count for i in range(min(count, len(planned)))}):
             camera = planned.camera_of(row)
             request = planned.request(row)
@@ -174,7 +175,7 @@ def build(
     limits = checked.source.limits
     with _opened(checked, url) as source, Progress(progress) as shown:
         # One quota, whatever the passes.
-        building = _Building(source, Quota(limits.requests_per_second, limits.burst, stop), stop, shown)
+        building = _Building(source, RateLimiter(limits.requests_per_second, limits.burst, stop), stop, shown)
         folder, text = Path(out), path.read_bytes()
         reused = None if reuse is None else Path(reuse)
         chosen = (folder / LOCK_FILE).exists()
@@ -206,7 +207,7 @@ class _Building:
     """What the passes of one build share."""
 
     source: FrameSource
-    quota: Quota
+    quota: RateLimiter
     stop: threading.Event
     shown: Progress
 
@@ -217,7 +218,7 @@ class _Building:
         out: Path,
         retry: frozenset[Status] = frozenset(),
         reuse: Path | None = None,
-        picks: Picks | None = None,
+        picks: Selection | None = None,
         now_ms: int | None = None,
     ) -> BuildOutcome:
         try:
@@ -255,15 +256,15 @@ def _scouted(dataset: Path | None) -> Path | None:
     return None if dataset is None or not (dataset / SCOUT_FOLDER / LOCK_FILE).exists() else dataset / SCOUT_FOLDER
 
 
-def _picks(plan: Plan, pass_folder: Path, now_ms: int) -> Picks:
+def _picks(plan: Plan, pass_folder: Path, now_ms: int) -> Selection:
     """What a plan chooses from its complete scout pass."""
     chosen_by = scout_inputs_sha256(plan, now_ms)
     splits = None if plan.splits is None else plan.splits.model_dump(mode="json")
-    picks = pick(pass_folder, plan.sampling.model_dump(mode="json"), plan.seed, splits)
+    picks = select_frames(pass_folder, plan.sampling.model_dump(mode="json"), plan.seed, splits)
     return dataclasses.replace(picks, about={**picks.about, "inputs_sha256": chosen_by})
 
 
-def _chosen_in_words(picks: Picks) -> str:
+def _chosen_in_words(picks: Selection) -> str:
     about = picks.about
     return (
         f"scout pass: {about['new']:,} of {about['pass_ok']:,} small frames show something new, in "
@@ -288,7 +289,7 @@ def verify(dataset: str | os.PathLike[str], *, repair: bool = False) -> VerifyRe
     kept = lost = 0
     for folder, of_folder in ((Path(dataset), own), (Path(dataset) / SCOUT_FOLDER, of_pass)):
         if of_folder:
-            of_whole, of_damaged = put_back(folder, of_folder)
+            of_whole, of_damaged = reopen_shards(folder, of_folder)
             kept, lost = kept + of_whole, lost + of_damaged
     return dataclasses.replace(report, repaired=tuple(stems), kept=kept, lost=lost)
 
@@ -313,10 +314,10 @@ def erase(
     bounds = _moment("start", start), _moment("end", end)
     if (scouted := _scouted(Path(dataset))) is not None:
         # Small pictures of a person are pictures of a person.
-        run_erase(scouted, camera, *bounds)
+        erase_frames(scouted, camera, *bounds)
         if (scouted / CARD_FILE).exists():
             _write_what_follows(scouted)
-    outcome = run_erase(Path(dataset), camera, *bounds)
+    outcome = erase_frames(Path(dataset), camera, *bounds)
     if (outcome.dataset / CARD_FILE).exists():
         _write_what_follows(outcome.dataset)
     return outcome
@@ -373,7 +374,7 @@ def import_labels(
     """
     folder = Path(dataset)
     opened = open_dataset(folder, duplicates=True)
-    with only_builder(folder):
+    with exclusive_lock(folder):
         outcome = run_import(opened, Path(labels), name, made_by)
         if (folder / CARD_FILE).exists():
             write_cards(folder)
@@ -417,7 +418,7 @@ def _opened(plan: Plan, url: str | None) -> Iterator[FrameSource]:
     limits = plan.source.limits
     source: FrameSource
     if isinstance(plan.source, RhombusSource):
-        from rhombus_dataset.sources import rhombus
+        from rhombus_dataset.sources.rhombus import client
 
         auth = plan.source.auth
         address = plan.source.url
@@ -427,7 +428,7 @@ def _opened(plan: Plan, url: str | None) -> Iterator[FrameSource]:
                 check_encrypted(address, plan.source.allow_plain_http)
             except ValueError as error:
                 raise UsageError(f"url: {error}") from None
-        source = rhombus.RhombusSource(
+        source = client.RhombusSource(
             address,
             read_api_key(),
             scheme=auth.scheme,
@@ -441,10 +442,11 @@ def _opened(plan: Plan, url: str | None) -> Iterator[FrameSource]:
         if url is not None:
             raise UsageError("a url goes with a source of type rhombus; this plan reads recordings")
         try:
-            from rhombus_dataset.sources import recordings
+            from rhombus_dataset.sources.recordings.site import load_site
+            from rhombus_dataset.sources.recordings.source import RecordingsSource
         except ModuleNotFoundError:
             raise MissingExtra("a source of type recordings", "server") from None
-        source = recordings.RecordingsSource(recordings.load_site(plan.source.site))
+        source = RecordingsSource(load_site(plan.source.site))
     try:
         yield source
     finally:

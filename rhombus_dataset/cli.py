@@ -76,7 +76,7 @@ def validate(plan: Path, as_json: bool) -> None:
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of a plan, for editors that complete and check YAML."""
-    from rhombus_dataset.plan import plan_json_schema
+    from rhombus_dataset.plan.template import plan_json_schema
 
     _print_json(plan_json_schema())
 
@@ -181,7 +181,7 @@ def build(
 @_json_option
 def info(dataset: Path, as_json: bool) -> None:
     """What the dataset in the folder DATASET holds."""
-    from rhombus_dataset.info import info as read_info
+    from rhombus_dataset.quality.summary import info as read_info
 
     found = read_info(dataset)
     if as_json:
@@ -311,7 +311,7 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
 def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed: int | None) -> None:
     """Answer the camera cloud's API from the video files that SITE names."""
     try:
-        from rhombus_dataset.server import serve as run
+        from rhombus_dataset.server.run import serve as run
     except ModuleNotFoundError:
         raise MissingExtra("serve", "server") from None
     run(site, host=host, port=port, faults=faults, fault_seed=fault_seed)

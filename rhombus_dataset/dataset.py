@@ -20,15 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rhombus_dataset import manifest, schema
-from rhombus_dataset.annotations import Annotation, read_annotations
-from rhombus_dataset.decode import DamagedPicture, Scale, decode_rgb, thumbnail
 from rhombus_dataset.errors import DatasetError, UsageError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.lock import Lock, load_lock
-from rhombus_dataset.markup import data_uri, html
-from rhombus_dataset.pictures import Pictures
+from rhombus_dataset.html.render import data_uri, html
+from rhombus_dataset.imaging.jpeg import DamagedImage, Scale, decode_rgb, thumbnail
+from rhombus_dataset.planning.lock import Lock, load_lock
+from rhombus_dataset.store import layout, manifest, schema
+from rhombus_dataset.store.annotations import Annotation, read_annotations
+from rhombus_dataset.store.images import Pictures
 
 DUPLICATES: Final = pa.schema([("frame_id", pa.string()), ("repeats", pa.string()), ("apart_ms", pa.int64())])
 _SHOWN_FRAMES: Final = 8
@@ -49,7 +49,7 @@ def read_duplicates(path: Path) -> pa.Table:
 
     Raises DatasetError where the list is damaged.
     """
-    file = path / schema.DUPLICATES_FILE
+    file = path / layout.DUPLICATES_FILE
     if not file.exists():
         return DUPLICATES.empty_table()
     try:
@@ -260,7 +260,7 @@ class Frame:
         """
         try:
             return decode_rgb(self.read(), scale)
-        except DamagedPicture as error:
+        except DamagedImage as error:
             raise DatasetError(f"{self!r}: {error}. `rhombus-dataset verify` tells more") from None
 
     def to_dict(self) -> dict[str, Any]:

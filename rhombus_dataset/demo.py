@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from rhombus_dataset import api
-from rhombus_dataset.credentials import KEY_VARIABLE
 from rhombus_dataset.errors import MissingExtra, UsageError
-from rhombus_dataset.info import info
+from rhombus_dataset.quality.summary import info
+from rhombus_dataset.sources.rhombus.credentials import KEY_VARIABLE
 
 SITE = "demo-site.yaml"
 PLAN = "demo.yaml"

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from rhombus_dataset.dataset import Dataset, Frame
-from rhombus_dataset.decode import Scale
 from rhombus_dataset.errors import MissingExtra, UsageError
 from rhombus_dataset.frame import Status
+from rhombus_dataset.imaging.jpeg import Scale
 
 try:
     from matplotlib.axes import Axes

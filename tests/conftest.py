@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import rhombus_dataset
-from rhombus_dataset.server import running_server
-from rhombus_dataset.sources.recordings import load_site
+from rhombus_dataset.server.run import running_server
+from rhombus_dataset.sources.recordings.site import load_site
 from tests.videos import write_video
 
 # A shared machine is slow now and then: a deadline for each example would test the machine.

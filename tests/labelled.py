@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rhombus_dataset
-from rhombus_dataset.import_labels import LabelsOutcome
+from rhombus_dataset.labels.importer import LabelsOutcome
 
 
 def coco_of(dataset: Path) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.local_time import DAY_MS, HOUR_MS, Intervals
-from rhombus_dataset.lock import Lock, LockedCamera, LockedZone, Times
-from rhombus_dataset.schedule import Schedule
+from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, Intervals
+from rhombus_dataset.planning.lock import Lock, LockedCamera, LockedZone, Times
+from rhombus_dataset.planning.schedule import Schedule
 
 JANUARY_MS = 1_767_225_600_000  # 2026-01-01T00:00Z
 VIEWS = {"full": Geometry(2), "door": Geometry(1, 2500, 1000, 5000, 6000)}

@@ -16,11 +16,11 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset.cli import main
-from rhombus_dataset.decode import decode_rgb
-from rhombus_dataset.verify import verify
+from rhombus_dataset.imaging.jpeg import decode_rgb
+from rhombus_dataset.quality.verification import verify
+from tests.building.test_build import same_for_each_frame, write_plan
 from tests.conftest import CONFIGS, ROOT
 from tests.scripted_server import scripted_server
-from tests.test_build import same_for_each_frame, write_plan
 
 
 def run(*arguments: str | Path, code: int = 0, cwd: Path = ROOT, **environment: str) -> tuple[str, str]:

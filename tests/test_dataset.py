@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rhombus_dataset
-from rhombus_dataset import schema
 from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.decode import decode_rgb
 from rhombus_dataset.errors import DatasetError, UsageError
-from rhombus_dataset.pictures import Pictures, open_writer
+from rhombus_dataset.imaging.jpeg import decode_rgb
+from rhombus_dataset.store import schema
+from rhombus_dataset.store.images import Pictures, open_writer
 from tests.conftest import build_thousand
 
 

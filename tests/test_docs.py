@@ -13,11 +13,11 @@ import nbformat
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.exports import FORMATS
-from rhombus_dataset.info import info
-from rhombus_dataset.plan import load_plan
+from rhombus_dataset.exports.formats import FORMATS
+from rhombus_dataset.plan.loader import load_plan
+from rhombus_dataset.quality.summary import info
+from rhombus_dataset.quality.verification import verify
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS
-from rhombus_dataset.verify import verify
 from tests.conftest import CONFIGS, NOW_MS, ROOT
 
 PLANS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "site" not in path.name)
@@ -60,7 +60,7 @@ def test_the_readmes_plan_is_valid(tmp_path: Path) -> None:
 
 def test_the_readme_names_every_column_command_and_file() -> None:
     from rhombus_dataset.cli import main
-    from rhombus_dataset.schema import CHOICE, DEPLOYMENT, data_schema, manifest_schema
+    from rhombus_dataset.store.schema import CHOICE, DEPLOYMENT, data_schema, manifest_schema
 
     for name in {*data_schema().names, *manifest_schema([DEPLOYMENT, *CHOICE]).names}:
         assert f"`{name}`" in README, name

@@ -19,15 +19,16 @@ from hypothesis import HealthCheck, given, settings
 
 import rhombus_dataset
 from rhombus_dataset import wire
-from rhombus_dataset.card import write_cards
+from rhombus_dataset.cards.readme import write_cards
 from rhombus_dataset.errors import DatasetError, InvalidFile
 from rhombus_dataset.frame import Outcome, Status
-from rhombus_dataset.journal import Journal
-from rhombus_dataset.lock import load_lock
-from rhombus_dataset.plan import Plan, load_plan
-from rhombus_dataset.schema import LOCK_FILE
-from rhombus_dataset.sources.recordings import load_site
-from rhombus_dataset.verify import verify
+from rhombus_dataset.plan.loader import load_plan
+from rhombus_dataset.plan.model import Plan
+from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.sources.recordings.site import load_site
+from rhombus_dataset.store.journal import Journal
+from rhombus_dataset.store.layout import LOCK_FILE
 from tests.conftest import CONFIGS, NOW_MS, ROOT
 from tests.scripted_server import frame_answer, jpeg
 
@@ -133,7 +134,7 @@ def test_journals(tmp_path: Path, record_property: Record) -> None:
 def received(image: bytes) -> Outcome:
     import hashlib
 
-    from rhombus_dataset.decode import measure
+    from rhombus_dataset.imaging.jpeg import measure
 
     sha256 = hashlib.sha256(image).hexdigest()
     return Outcome(Status.OK, image=image, mime_type="image/jpeg", sha256=sha256, measures=measure(image))

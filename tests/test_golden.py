@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 import rhombus_dataset
-from rhombus_dataset.info import info
-from rhombus_dataset.manifest import read_header, slice_paths
-from rhombus_dataset.verify import verify
+from rhombus_dataset.quality.summary import info
+from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.store.manifest import read_header, slice_paths
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.info import info
+from rhombus_dataset.quality.summary import info
 from tests.conftest import CONFIGS
 
 with warnings.catch_warnings():

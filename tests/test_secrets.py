@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from rhombus_dataset.server import running_server
-from rhombus_dataset.sources.recordings import load_site
-from rhombus_dataset.sources.recordings.site import FAULT_KINDS, Fault
-from rhombus_dataset.sources.rhombus import RhombusSource
+from rhombus_dataset.server.run import running_server
+from rhombus_dataset.sources.recordings.site import FAULT_KINDS, InjectedFault, load_site
+from rhombus_dataset.sources.rhombus.client import RhombusSource
+from tests.building.test_build import write_plan
 from tests.conftest import CONFIGS
 from tests.scripted_server import Answer, Asked, scripted_server
-from tests.test_build import write_plan
 
 KEY = "rhk-4f9a1c77e2-do-not-tell"
 
@@ -61,7 +60,7 @@ def check_no_trace(done: subprocess.CompletedProcess[bytes], folder: Path) -> No
 def test_under_every_fault_of_the_server(tmp_path: Path) -> None:
     site = load_site(CONFIGS / "demo-site.yaml")
     quick = [kind for kind in FAULT_KINDS if kind not in ("stall", "trickle", "throttle", "long_body")]
-    faults = (Fault(kind="throttle", rate=0.02), *(Fault(kind=kind, rate=0.04) for kind in quick))
+    faults = (InjectedFault(kind="throttle", rate=0.02), *(InjectedFault(kind=kind, rate=0.04) for kind in quick))
     with running_server(dataclasses.replace(site, api_keys=(KEY,), faults=faults)) as url:
         text = (CONFIGS / "demo.yaml").read_text().replace("frames: 400", "frames: 60")
         plan = tmp_path / "plan.yaml"

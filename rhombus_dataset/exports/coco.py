@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.exports.pictures import picture_name, write_list, write_pictures
+from rhombus_dataset.exports.images import image_name, write_images, write_list
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -25,7 +25,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     ``seq_id``. Classes of whole pictures are annotations without ``bbox``, as COCO Camera Traps has them, which
     readers of plain COCO refuse: they stand in files of their own, ``annotations/classes_<split>.json``.
     """
-    for _ in write_pictures(dataset, folder):
+    for _ in write_images(dataset, folder):
         pass
     labels = sorted(set(dataset.annotations().column("label").to_pylist()))
     categories = {label: number for number, label in enumerate(labels, 1)}
@@ -53,7 +53,7 @@ def _images(part: Dataset, sequences: dict[str, tuple[str, int, int]]) -> Iterat
         seq_id, frame_num, seq_num_frames = sequences.get(frame.frame_id, (frame.frame_id, 0, 1))
         yield {
             "id": number,
-            "file_name": picture_name(frame),
+            "file_name": image_name(frame),
             "width": frame.width_px,
             "height": frame.height_px,
             "datetime": f"{frame.local_time:%Y-%m-%d %H:%M:%S}",

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rhombus_dataset.annotations import Annotation
 from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.exports.pictures import picture_name, write_pictures
+from rhombus_dataset.exports.images import image_name, write_images
+from rhombus_dataset.store.annotations import Annotation
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -25,7 +25,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     (folder / "images").mkdir()
     with (folder / "images" / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
         manifest.write('{"version":"1.1"}\n{"type":"images"}\n')
-        for frame, name in write_pictures(dataset, folder):
+        for frame, name in write_images(dataset, folder):
             entry = {
                 "name": name.removeprefix("images/").removesuffix(".jpg"),
                 "extension": ".jpg",
@@ -53,7 +53,7 @@ def _write_xml(dataset: Dataset, labels: list[str], path: Path) -> None:
         file.write(f"{ElementTree.tostring(meta, 'unicode')}\n")
         for number, frame in enumerate(dataset):
             image = ElementTree.Element(
-                "image", {"id": str(number), "name": picture_name(frame).removeprefix("images/")}
+                "image", {"id": str(number), "name": image_name(frame).removeprefix("images/")}
             )
             image.attrib |= {"width": str(frame.width_px), "height": str(frame.height_px)}
             for annotation in frame.annotations:

@@ -9,10 +9,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rhombus_dataset import pictures, schema
-from rhombus_dataset.card import DataFiles, exported_card_text
+from rhombus_dataset.cards.readme import DataFiles, exported_card_text
 from rhombus_dataset.dataset import Dataset, Frame
 from rhombus_dataset.frame import Status
+from rhombus_dataset.store import images, layout, schema
 
 _OBJECTS: Final = pa.field(
     "objects",
@@ -28,23 +28,23 @@ def write(dataset: Dataset, folder: Path) -> None:
     picture; ``category``) and classes of whole pictures in ``classes``.
     """
     data_schema, features = _schema(set(dataset.annotations().column("kind").to_pylist()))
-    (folder / schema.DATA_FOLDER).mkdir()
+    (folder / layout.DATA_FOLDER).mkdir()
     files = []
     for split in dataset.splits:
         part = dataset.split(split)
         size = dataset.lock.frames_per_shard
         count = -(-len(part) // size)
         for number in range(count):
-            path = folder / schema.data_file(f"{split}-{number:05d}-of-{count:05d}")
+            path = folder / layout.data_file(f"{split}-{number:05d}-of-{count:05d}")
             _write_file(path, part[number * size : (number + 1) * size], data_schema)
-        pattern = f"{schema.DATA_FOLDER}/{split}-*.parquet"
+        pattern = f"{layout.DATA_FOLDER}/{split}-*.parquet"
         written = sum(path.stat().st_size for path in folder.glob(pattern))
         files.append(DataFiles(split, pattern, written, len(part)))
     # Of a whole dataset, the card tells of what is missing too.
     is_whole = len(dataset) == pc.sum(pc.equal(dataset.manifest.column("status"), str(Status.OK))).as_py()
     rows = (dataset.manifest if is_whole else dataset.to_arrow()).to_pandas()
     card = exported_card_text(dataset.lock, rows, dataset.path, files, features)
-    (folder / schema.CARD_FILE).write_text(card, "utf-8")
+    (folder / layout.CARD_FILE).write_text(card, "utf-8")
 
 
 def _schema(kinds: set[str]) -> tuple[pa.Schema, list[dict[str, Any]]]:
@@ -71,13 +71,13 @@ def _list_of_texts() -> dict[str, Any]:
 
 
 def _write_file(path: Path, part: Dataset, data_schema: pa.Schema) -> None:
-    with pictures.open_writer(path, data_schema) as writer:
+    with images.open_writer(path, data_schema) as writer:
         start = size = 0
         content: list[dict[str, Any]] = []
         for number, frame in enumerate(part, 1):
             content.append({"bytes": frame.read(), "path": f"{frame.frame_id}.jpg"})
             size += len(content[-1]["bytes"])
-            full = len(content) == pictures.ROW_GROUP_PICTURES or size > pictures.ROW_GROUP_BYTES
+            full = len(content) == images.ROW_GROUP_PICTURES or size > images.ROW_GROUP_BYTES
             if full or number == len(part):
                 writer.write_table(_table(part[start:number], content, data_schema))
                 start, size, content = number, 0, []

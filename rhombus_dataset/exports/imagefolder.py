@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rhombus_dataset import schema
 from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.exports.pictures import FIELDS
+from rhombus_dataset.exports.images import FIELDS
+from rhombus_dataset.store import layout
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -21,4 +21,4 @@ def write(dataset: Dataset, folder: Path) -> None:
             (folder / split / f"{frame.frame_id}.jpg").write_bytes(frame.read())
         rows = part.to_arrow().select(FIELDS)
         names = pc.binary_join_element_wise(rows.column("frame_id"), "jpg", ".")
-        pq.write_table(rows.add_column(0, "file_name", names), folder / split / schema.JPEG_METADATA_FILE)
+        pq.write_table(rows.add_column(0, "file_name", names), folder / split / layout.JPEG_METADATA_FILE)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
-from rhombus_dataset.annotations import Annotation
 from rhombus_dataset.dataset import Dataset, Frame
-from rhombus_dataset.exports.pictures import iso, write_list, write_pictures
+from rhombus_dataset.exports.images import iso, write_images, write_list
+from rhombus_dataset.store.annotations import Annotation
 
 _BOXES: Final = "box"
 _CLASSES: Final = "class"
@@ -26,7 +26,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`` and ``images`` in it as the local storage.
     """
     with (folder / "tasks.json").open("w", encoding="utf-8") as file:
-        write_list(file, (_task(frame, name) for frame, name in write_pictures(dataset, folder)))
+        write_list(file, (_task(frame, name) for frame, name in write_images(dataset, folder)))
         file.write("\n")
     (folder / "label_config.xml").write_text(_config(dataset), "utf-8")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rhombus_dataset.dataset import Dataset, Frame
-from rhombus_dataset.exports.pictures import plain
+from rhombus_dataset.exports.images import plain
 
 FRAMES_PER_TAR: Final = 1000
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import yaml
 
 from rhombus_dataset.dataset import Dataset, Frame
-from rhombus_dataset.exports.pictures import write_pictures
+from rhombus_dataset.exports.images import write_images
 
 _KEYS: Final = {"validation": "val"}
 """What the format calls our splits, where it has another word."""
@@ -23,7 +23,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     boxes = dataset.annotations().filter(pc.field("kind") == "box")
     labels = sorted(set(boxes.column("label").to_pylist()))
     numbers = {label: number for number, label in enumerate(labels)}
-    for frame, name in write_pictures(dataset, folder):
+    for frame, name in write_images(dataset, folder):
         lines = [_line(frame, annotation.box, numbers[annotation.label])
                  for annotation in frame.annotations if annotation.kind == "box"]  # fmt: skip
         if lines:

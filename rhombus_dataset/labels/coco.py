@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhombus_dataset.labels.said import Said, places
+from rhombus_dataset.labels.label import ImportedLabel, places
 
 
-def read(path: Path, content: dict[str, Any]) -> Iterator[Said]:
+def read(path: Path, content: dict[str, Any]) -> Iterator[ImportedLabel]:
     """A box an annotation with ``bbox``, a class one without."""
     with places(path, "its lists"):
         images = {image["id"]: image for image in content["images"]}
@@ -22,7 +22,7 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[Said]:
             box = annotation.get("bbox")
             outline = box is None and (annotation.get("segmentation") or annotation.get("keypoints"))
             size = (float(image["width"]), float(image["height"])) if "width" in image else None
-            said = Said(
+            said = ImportedLabel(
                 picture=str(image["file_name"]),
                 label=labels[annotation["category_id"]],
                 box=None if box is None else _four(box),

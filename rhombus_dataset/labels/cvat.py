@@ -7,19 +7,19 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.labels.said import Said, places
+from rhombus_dataset.labels.label import ImportedLabel, places
 
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
 
 
-def read(path: Path) -> Iterator[Said]:
+def read(path: Path) -> Iterator[ImportedLabel]:
     """A box a ``box``, a class a ``tag``; other shapes are told."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     return _read(path)
 
 
-def _read(path: Path) -> Iterator[Said]:
+def _read(path: Path) -> Iterator[ImportedLabel]:
     depth = 0
     owner: str | None = None
     try:
@@ -38,7 +38,7 @@ def _read(path: Path) -> Iterator[Said]:
         raise UsageError(f"{path}: not XML: {error}") from None
 
 
-def _image(path: Path, image: ElementTree.Element, owner: str | None) -> Iterator[Said]:
+def _image(path: Path, image: ElementTree.Element, owner: str | None) -> Iterator[ImportedLabel]:
     with places(path, "an image"):
         name = image.attrib["name"]
         size = float(image.attrib["width"]), float(image.attrib["height"])
@@ -47,13 +47,13 @@ def _image(path: Path, image: ElementTree.Element, owner: str | None) -> Iterato
             label = shape.attrib["label"]
             made_by = "auto" if shape.attrib.get("source") == "auto" else owner
             if shape.tag == "tag":
-                said = Said(name, label, made_by=made_by)
+                said = ImportedLabel(name, label, made_by=made_by)
             elif shape.tag == "box" and not float(shape.attrib.get("rotation", 0)):
                 left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-                said = Said(name, label, (left, top, right - left, bottom - top), size, made_by=made_by)
+                said = ImportedLabel(name, label, (left, top, right - left, bottom - top), size, made_by=made_by)
             elif shape.tag in _SHAPES or shape.tag == "box":
                 what = "turned box" if shape.tag == "box" else shape.tag
-                said = Said(name, label, problem=f"a {what}, where boxes and tags are taken")
+                said = ImportedLabel(name, label, problem=f"a {what}, where boxes and tags are taken")
             else:
                 raise ValueError(f"unknown shape {shape.tag}")
         yield said

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhombus_dataset.labels.said import Said, places
+from rhombus_dataset.labels.label import ImportedLabel, places
 
 
-def read(path: Path, content: list[dict[str, Any]]) -> Iterator[Said]:
+def read(path: Path, content: list[dict[str, Any]]) -> Iterator[ImportedLabel]:
     """A box a ``rectanglelabels`` result of an annotation, a class a ``choices`` one; predictions are not read."""
     for number, task in enumerate(content):
         with places(path, f"task {number}"):
@@ -20,17 +20,21 @@ def read(path: Path, content: list[dict[str, Any]]) -> Iterator[Said]:
         yield from said
 
 
-def _annotation(picture: str, annotation: dict[str, Any]) -> Iterator[Said]:
+def _annotation(picture: str, annotation: dict[str, Any]) -> Iterator[ImportedLabel]:
     by = annotation.get("completed_by")
     made_by = by.get("email") or str(by["id"]) if isinstance(by, dict) else None if by is None else str(by)
     for result in annotation["result"]:
         kind, value = result["type"], result.get("value", {})
         if kind == "choices":
-            yield from (Said(picture, str(label), made_by=made_by) for label in value["choices"])
+            yield from (ImportedLabel(picture, str(label), made_by=made_by) for label in value["choices"])
         elif kind == "rectanglelabels" and not value.get("rotation"):
             box = tuple(float(value[side]) for side in ("x", "y", "width", "height"))
             for label in value["rectanglelabels"]:
-                yield Said(picture, str(label), (box[0], box[1], box[2], box[3]), (100.0, 100.0), made_by=made_by)
+                yield ImportedLabel(
+                    picture, str(label), (box[0], box[1], box[2], box[3]), (100.0, 100.0), made_by=made_by
+                )
         elif kind != "relation":
             what = "turned box" if kind == "rectanglelabels" else kind
-            yield Said(picture, str(value.get(kind, "")), problem=f"a {what}, where boxes and choices are taken")
+            yield ImportedLabel(
+                picture, str(value.get(kind, "")), problem=f"a {what}, where boxes and choices are taken"
+            )

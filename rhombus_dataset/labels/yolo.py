@@ -8,10 +8,10 @@ from pathlib import Path
 import yaml
 
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.labels.said import Said, places
+from rhombus_dataset.labels.label import ImportedLabel, places
 
 
-def read(path: Path) -> Iterator[Said]:
+def read(path: Path) -> Iterator[ImportedLabel]:
     """A box a line of ``labels/**/*.txt``: class, centre, size, and a sixth number that is the confidence."""
     described = path / "data.yaml"
     if not described.is_file():
@@ -38,7 +38,7 @@ def read(path: Path) -> Iterator[Said]:
                 label = labels[int(values[0])]
                 if len(values) in (5, 6):
                     x, y, width, height = values[1:5]
-                    said = Said(
+                    said = ImportedLabel(
                         picture=file.name,
                         label=label,
                         box=(x - width / 2, y - height / 2, width, height),
@@ -46,5 +46,5 @@ def read(path: Path) -> Iterator[Said]:
                         confidence=values[5] if len(values) == 6 else None,
                     )
                 else:
-                    said = Said(file.name, label, problem="an outline, where boxes are taken")
+                    said = ImportedLabel(file.name, label, problem="an outline, where boxes are taken")
             yield said

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from rhombus_dataset.checking import shown
+from rhombus_dataset.config.validation import shown
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan import values
 from rhombus_dataset.plan.values import (

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 
-from rhombus_dataset.checking import shown
+from rhombus_dataset.config.validation import shown
 from rhombus_dataset.errors import nearest
 from rhombus_dataset.geometry import PERMYRIAD
 from rhombus_dataset.wire import canonical_uuid

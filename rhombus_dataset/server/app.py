@@ -19,7 +19,8 @@ from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
 from rhombus_dataset.server.faults import Bucket, Faults, faulty, too_many
-from rhombus_dataset.sources.recordings import RecordingsSource, Site
+from rhombus_dataset.sources.recordings.site import Site
+from rhombus_dataset.sources.recordings.source import RecordingsSource
 
 MAX_BODY_BYTES: Final = 64 * 1024
 RENDER_THREADS: Final = 4

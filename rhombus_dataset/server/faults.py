@@ -24,7 +24,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
-from rhombus_dataset.sources.recordings.site import Fault, SiteQuota
+from rhombus_dataset.sources.recordings.site import InjectedFault, SiteQuota
 
 REMEMBERED_REQUESTS: Final = 200_000
 """Of so many requests, the latest, it is known how often they have come."""
@@ -37,12 +37,12 @@ _Answer = Callable[[], Awaitable[Response]]
 class Faults:
     """Decides what becomes of each request."""
 
-    def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
+    def __init__(self, faults: tuple[InjectedFault, ...], seed: int) -> None:
         self._faults = faults
         self._seed = seed
         self._times: collections.OrderedDict[bytes, int] = collections.OrderedDict()
 
-    def next(self, request: FrameRequest) -> Fault | None:
+    def next(self, request: FrameRequest) -> InjectedFault | None:
         """The fault that this coming of ``request`` meets, if any. For one thread."""
         if not self._faults:
             return None
@@ -54,7 +54,7 @@ class Faults:
             self._times.popitem(last=False)
         return self.decide(request, attempt)
 
-    def decide(self, request: FrameRequest, attempt: int) -> Fault | None:
+    def decide(self, request: FrameRequest, attempt: int) -> InjectedFault | None:
         """The fault that ``request`` meets when it comes for the ``attempt``-th time, counted from 1."""
         text = f"{self._seed} {attempt} ".encode() + wire.request_body(request)
         draw = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
@@ -98,7 +98,7 @@ def too_many(retry_after_s: int) -> Response:
     )
 
 
-async def faulty(fault: Fault, answer: _Answer) -> Response:
+async def faulty(fault: InjectedFault, answer: _Answer) -> Response:
     """What ``fault`` makes of the answer that would have been given."""
     match fault.kind:
         case "throttle":

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.server.app import create_app
 from rhombus_dataset.server.faults import Connections
-from rhombus_dataset.sources.recordings import Site, load_site
-from rhombus_dataset.sources.recordings.site import Fault
+from rhombus_dataset.sources.recordings.site import InjectedFault, Site, load_site
 
 MAX_CLIENTS: Final = 1_000
 """Connections and requests at once; whoever comes on top of them gets a 503."""
@@ -68,10 +67,10 @@ def running_server(site: Site) -> Iterator[str]:
             thread.join()
 
 
-def _fault(text: str) -> Fault:
+def _fault(text: str) -> InjectedFault:
     kind, equals, rate = text.partition("=")
     try:
-        return Fault(kind=kind, rate=float(rate) if equals else 1.0)
+        return InjectedFault(kind=kind, rate=float(rate) if equals else 1.0)
     except ValueError as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{rate!r} is not a number"
         raise UsageError(f"fault {text!r}: expected KIND=RATE, such as http_503=0.05: {said}") from None

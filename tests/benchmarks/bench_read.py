@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rhombus_dataset import schema
-from rhombus_dataset.pictures import ROW_GROUP_PICTURES, Pictures, open_writer
+from rhombus_dataset.store import schema
+from rhombus_dataset.store.images import ROW_GROUP_PICTURES, Pictures, open_writer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 PICTURE_BYTES = 260_000

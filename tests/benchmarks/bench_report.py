@@ -21,10 +21,10 @@ import pyarrow as pa
 from playwright.sync_api import sync_playwright
 
 import rhombus_dataset
-from rhombus_dataset import manifest, schema
-from rhombus_dataset.decode import encode_rgb
-from rhombus_dataset.lock import lock_files, resolve
-from rhombus_dataset.sampler import sample
+from rhombus_dataset.imaging.jpeg import encode_rgb
+from rhombus_dataset.planning.lock import lock_files, resolve
+from rhombus_dataset.planning.sampling import sample
+from rhombus_dataset.store import layout, manifest, schema
 from tests.conftest import NOW_MS
 
 PLAN = """
@@ -81,7 +81,7 @@ def make_up(folder: Path, rows: int) -> None:
         columns["warning"] = pa.nulls(count, pa.string())
         table = pa.table(columns).select(schema.manifest_schema().names).cast(schema.manifest_schema())
         header = manifest.SliceHeader(1, schedule.digest, shard.stem, "jpeg", "0" * 64, "0" * 64)
-        manifest.write_slice(folder / schema.manifest_file(shard.stem), table, header)
+        manifest.write_slice(folder / layout.manifest_file(shard.stem), table, header)
 
 
 @contextmanager

@@ -25,14 +25,14 @@ import cv2
 import numpy as np
 
 import rhombus_dataset
-from rhombus_dataset.build import journal_of
-from rhombus_dataset.decode import encode_rgb, measure
+from rhombus_dataset.building.run import journal_of
+from rhombus_dataset.building.shard_writer import commit_shard
 from rhombus_dataset.frame import Outcome, Status
-from rhombus_dataset.lock import lock_files, resolve
-from rhombus_dataset.sampler import sample
-from rhombus_dataset.scouting import pick
-from rhombus_dataset.sources.recordings.scene import draw
-from rhombus_dataset.writer import commit_shard
+from rhombus_dataset.imaging.drawn_scene import draw
+from rhombus_dataset.imaging.jpeg import encode_rgb, measure
+from rhombus_dataset.planning.lock import lock_files, resolve
+from rhombus_dataset.planning.sampling import sample
+from rhombus_dataset.scout.picks import select_frames
 from tests.conftest import NOW_MS
 
 CAMERAS = 20
@@ -84,7 +84,7 @@ def choose(folder: Path, frames: int) -> dict[str, Any]:
         "strata": ["camera", "hour"], "min_gap": 1000, "quiet": 0.05,
     }  # fmt: skip
     began, used = time.perf_counter(), time.process_time()
-    picks = pick(folder, sampling, 1, None)
+    picks = select_frames(folder, sampling, 1, None)
     return {
         "wall_s": time.perf_counter() - began,
         "cpu_s": time.process_time() - used,

@@ -104,7 +104,7 @@ def floor(port: int, count: int, out: Path) -> Callable[[], None]:
     import pyarrow.parquet as pq
     import pybase64
 
-    from rhombus_dataset.decode import measure
+    from rhombus_dataset.imaging.jpeg import measure
 
     out.mkdir()
     cv2.setNumThreads(1)

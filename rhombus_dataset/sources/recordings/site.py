@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from rhombus_dataset import wire
-from rhombus_dataset.checking import Checker, hint_for, shown
-from rhombus_dataset.local_time import moment_ms
-from rhombus_dataset.marked_yaml import Marked, Path_, load_marked
+from rhombus_dataset.config.validation import Checker, hint_for, shown
+from rhombus_dataset.config.yaml_source import Marked, Path_, load_marked
+from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
 from rhombus_dataset.sources.recordings.footage import Footage
@@ -75,7 +75,7 @@ def _bare(value: str) -> str:
     return value[:22]
 
 
-class Fault(_Model):
+class InjectedFault(_Model):
     """A fault that befalls ``rate`` of all requests, or of those for one ``camera`` (UUID).
 
     ``retry_after`` is a throttle's, ``duration`` a stall's; both in milliseconds.
@@ -100,7 +100,7 @@ class _SiteFile(_Model):
     locations: Annotated[list[Any], Field(min_length=1)]
     cameras: Annotated[list[Any], Field(min_length=1)]
     quota: SiteQuota | None = None
-    faults: list[Fault] = []
+    faults: list[InjectedFault] = []
     fault_seed: StrictInt = 0
 
 
@@ -149,7 +149,7 @@ class Site:
     cameras: dict[str, SiteCamera]
     footage: Footage
     quota: SiteQuota | None = None
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[InjectedFault, ...] = ()
     fault_seed: int = 0
 
 
@@ -159,13 +159,13 @@ def load_site(path: Path) -> Site:
     Paths are relative to the site file. Raises InvalidFile with every mistake, videos that cannot be read
     included.
     """
-    return _Reading(load_marked(path), path).site()
+    return SiteReader(load_marked(path), path).site()
 
 
 _KINDS: Final[dict[str, type[_Video] | type[_Scene]]] = {"path": _Video, "scene": _Scene}
 
 
-class _Reading:
+class SiteReader:
     def __init__(self, marked: Marked, path: Path) -> None:
         self._check = Checker(marked)
         self._refuse = self._check.refuse

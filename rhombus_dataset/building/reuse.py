@@ -1,0 +1,248 @@
+"""Frames that need no request: they stand in a dataset already, or may not be had any more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.frame import Measures, Outcome, Status
+from rhombus_dataset.planning.erasures import erased_rows, read_erasures
+from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.schedule import Schedule, Shard
+from rhombus_dataset.store import layout, manifest, schema
+from rhombus_dataset.store.journal import Journal
+
+ERASED_REASON: Final = "erased on request"
+
+
+class FrameProvider(Protocol):
+    """A place that some of a schedule's frames can be taken from."""
+
+    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Which rows of ``shard`` it has: bool, one a row."""
+        ...
+
+    def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
+        """Append ``rows`` of the schedule, which it has, to the shard's journal."""
+        ...
+
+
+class CommittedFrames:
+    """What stands in the dataset itself, but for the rows whose status is one of ``retry``."""
+
+    def __init__(self, out: Path, retry: frozenset[Status] = frozenset()) -> None:
+        self._out = out
+        self._retry = [str(status) for status in retry]
+
+    def stands(self, shard: Shard) -> bool:
+        return self._path(shard).exists()
+
+    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        if not self.stands(shard):
+            return np.zeros(shard.stop - shard.start, np.bool_)
+        return ~np.isin(manifest.read_statuses(self._path(shard)), self._retry)
+
+    def outcomes(self, shard: Shard) -> list[tuple[str, str | None, str | None]]:
+        """Status, reason and sha256 of each row."""
+        table = manifest.read_slice(self._path(shard)).select(["status", "reason", "sha256"])
+        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
+        table = manifest.read_slice(self._path(shard))
+        wanted = table.take(pa.array([row - shard.start for row in rows], pa.int64()))
+        _append(journal, rows, stored_frames(self._out, wanted), self._out)
+
+    def _path(self, shard: Shard) -> Path:
+        return self._out / layout.manifest_file(shard.stem)
+
+
+class ReusedFrames:
+    """What an earlier dataset holds of the same cameras, times, geometries and masks."""
+
+    def __init__(self, old: Path, schedule: Schedule) -> None:
+        self._old = old
+        self._schedule = schedule
+        self._tables: dict[int, pa.Table] = {}
+        masks = {camera.uuid: sorted(camera.masks) for camera in load_lock(old).cameras}
+        shared = {c.uuid for c in schedule.cameras if masks.get(c.uuid) == sorted(c.masks)}
+        self._paths = manifest.slice_paths(old)
+        ids: list[npt.NDArray[np.bytes_]] = [np.empty(0, "S20")]
+        places: list[npt.NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+        for number, path in enumerate(self._paths):
+            manifest.read_header(path)
+            table = manifest.read_slice(path).select(["frame_id", "camera_uuid", "status"])
+            there = np.flatnonzero(
+                (table.column("status").to_numpy() == str(Status.OK))
+                & np.isin(table.column("camera_uuid").to_numpy().astype(str), sorted(shared))
+            )
+            ids.append(table.column("frame_id").to_numpy()[there].astype("S20"))
+            places.append(np.stack([np.full(len(there), number), there], axis=1))
+        every = np.concatenate(ids)
+        order = np.argsort(every)
+        self._ids, self._places = every[order], np.concatenate(places)[order]
+        self._has: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """As :meth:`Holdings.of`. Every picture is read and compared with its sha256."""
+        if shard.stem not in self._has:
+            has = np.zeros(shard.stop - shard.start, np.bool_)
+            at = self._find(shard)
+            for number, rows in _by_slice(self._places, at):
+                table = self._table(number, at[rows])
+                has[[rows[i] for i, _ in stored_frames(self._old, table)]] = True
+            self._has[shard.stem] = has
+        return self._has[shard.stem]
+
+    def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
+        at = np.full(shard.stop - shard.start, -1, np.int64)
+        wanted = np.asarray(rows, np.int64) - shard.start
+        at[wanted] = self._find(shard)[wanted]
+        for number, places in _by_slice(self._places, at):
+            frames = stored_frames(self._old, self._table(number, at[places]))
+            _append(journal, [shard.start + int(i) for i in places], frames, self._old)
+
+    def _find(self, shard: Shard) -> npt.NDArray[np.int64]:
+        """For each row, where its frame stands in the sorted ids; -1 where it does not."""
+        table = self._schedule.planned_table(shard.start, shard.stop)
+        wanted = table.column("frame_id").to_numpy().astype("S20")
+        at = np.searchsorted(self._ids, wanted)
+        at[at == len(self._ids)] = 0
+        found = self._ids[at] == wanted if len(self._ids) else np.zeros(len(wanted), np.bool_)
+        return np.where(found, at, -1)
+
+    def _table(self, number: int, at: npt.NDArray[np.int64]) -> pa.Table:
+        if number not in self._tables:
+            self._tables = {number: manifest.read_slice(self._paths[number])}  # neighbours come next
+        return self._tables[number].take(pa.array(self._places[at, 1]))
+
+
+class ErasedFrames:
+    """Frames that were erased from this dataset, and may not come back by any way."""
+
+    def __init__(self, out: Path, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._erasures = read_erasures(out)
+
+    def __bool__(self) -> bool:
+        return bool(self._erasures)
+
+    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        return erased_rows(self._erasures, self._schedule, shard)
+
+    def frame_ids(self) -> set[str]:
+        """Of every row that is erased, built or not."""
+        found: set[str] = set()
+        for shard in self._schedule.shards:
+            gone = self.of(shard)
+            if gone.any():
+                ids = self._schedule.planned_table(shard.start, shard.stop).column("frame_id")
+                found.update(ids.filter(pa.array(gone)).to_pylist())
+        return found
+
+    def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
+        for row in rows:
+            journal.append(row, Outcome(Status.ERASED, reason=ERASED_REASON))
+
+
+def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]]:
+    """The frames of manifest rows, by their place in ``table``; those that are damaged are left out.
+
+    Rows of one data file must stand together. One row group of pictures is in memory at a time.
+    """
+    rows = table.to_pylist()
+    for i, row in enumerate(rows):
+        if row["status"] != Status.OK:
+            warning = _api_warning(row)
+            yield i, Outcome(Status(row["status"]), reason=row["reason"], warning=warning)
+    for i, image in _pictures(folder, rows):
+        row = rows[i]
+        if hashlib.sha256(image).hexdigest() == row["sha256"]:
+            yield i, frame_of(row, image)
+
+
+def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
+    """An ``ok`` row with its picture, as it was when it came."""
+    return Outcome(
+        Status.OK,
+        warning=_api_warning(row),
+        image=image,
+        mime_type=row["mime_type"],
+        sha256=row["sha256"],
+        measures=Measures(row["width"], row["height"], row["luma"], row["sharpness"], row["dhash"]),
+    )
+
+
+def _pictures(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
+    by_file: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row["status"] == Status.OK and _is_inside(row["file"]):
+            by_file.setdefault(row["file"], []).append(i)
+    for name, places in by_file.items():
+        try:
+            if name.endswith(".jpg"):
+                yield places[0], (folder / name).read_bytes()
+            else:
+                yield from _from_parquet(folder / name, {rows[i]["row"]: i for i in places})
+        except (OSError, pa.ArrowException):
+            continue
+
+
+def _from_parquet(path: Path, places: dict[int, int]) -> Iterator[tuple[int, bytes]]:
+    with pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            wanted = [row for row in places if start <= row < stop]
+            if wanted:
+                try:
+                    column = file.read_row_group(group, columns=["image"]).column("image")
+                except (OSError, pa.ArrowException):
+                    column = None  # the other groups may be whole
+                for row in wanted if column is not None else ():
+                    image = column[row - start].as_py()["bytes"]
+                    if image is not None:
+                        yield places[row], image
+            start = stop
+
+
+def _is_inside(name: str | None) -> bool:
+    parts = PurePosixPath(name or "").parts
+    return len(parts) > 1 and parts[0] == layout.DATA_FOLDER and ".." not in parts
+
+
+def _api_warning(row: dict[str, Any]) -> str | None:
+    """The source's own caveat: what the writer adds about sizes is found anew with every shard."""
+    said = (row["warning"] or "").split("; ")
+    if said[-1].startswith(f"{schema.SIZE_WARNING} {row['width']} x {row['height']} "):
+        said.pop()
+    return "; ".join(said) or None
+
+
+def _by_slice(
+    places: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """The slices that hold some of ``at`` (-1: none does), each with the indices into ``at``."""
+    there = np.flatnonzero(at >= 0)
+    numbers = places[at[there], 0]
+    for number in np.unique(numbers):
+        yield int(number), there[numbers == number]
+
+
+def _append(journal: Journal, rows: Sequence[int], frames: Iterable[tuple[int, Outcome]], source: Path) -> None:
+    left = set(range(len(rows)))
+    for i, frame in frames:
+        journal.append(rows[i], frame)
+        left.discard(i)
+    if left:
+        raise DatasetError(
+            f"{source}: {len(left)} of its frames are damaged. Run: rhombus-dataset verify {source} --repair; "
+            "then build again."
+        )

@@ -1,0 +1,1 @@
+"""The data card (README.md) and the Croissant metadata of a dataset."""

@@ -1,0 +1,1 @@
+"""YAML files with line numbers, and validation that collects every error."""

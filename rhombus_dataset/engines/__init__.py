@@ -1,1 +1,0 @@
-"""How the frames of a build are fetched and its shards committed: on this machine (``local``)."""

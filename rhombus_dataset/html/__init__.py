@@ -1,0 +1,1 @@
+"""HTML from templates; every value is escaped."""

@@ -1,0 +1,289 @@
+"""Encoded pictures to arrays and measures, strictly: damage is found, not guessed over.
+
+The only module that knows the image libraries. ``simplejpeg`` raises for data that is damaged in the
+middle, where ``cv2.imdecode`` returns a picture and writes a line to stderr.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from rhombus_dataset.frame import Measures
+from rhombus_dataset.geometry import Geometry, Polygon
+
+Scale = Literal[1, 2, 4, 8]
+SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
+
+MIME_TYPES: Final = ("image/jpeg", "image/jpg")
+
+MEASURED_SIDE_PX: Final = 256
+MAX_PIXELS: Final = 100_000_000
+"""A picture that claims to be larger is refused before it is decoded."""
+SMALL_GREY: Final = (54, 96)
+"""Rows and columns of the small grey pictures that frames are compared by."""
+MASKED_QUALITY: Final = 95
+"""JPEG quality of a picture that had to be encoded again because a mask was painted on it."""
+
+
+class DamagedImage(ValueError):
+    """The bytes are not one whole picture of a kind that can be read."""
+
+
+def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
+    """The picture as an array: uint8, (H, W, 3), RGB.
+
+    ``scale`` divides its width and height (rounding up) by the JPEG's own scaling, which costs less than
+    decoding it whole. Raises DamagedImage for anything but one whole JPEG.
+    """
+    width_px, height_px = _check_header(image)
+    if scale not in SCALES:
+        raise ValueError(f"a JPEG is scaled by {', '.join(map(str, SCALES))}, got {scale}")
+    try:
+        rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            image,
+            colorspace="RGB",
+            min_width=-(-width_px // scale),
+            min_height=-(-height_px // scale),
+            strict=True,
+        )
+    except ValueError as error:
+        raise DamagedImage(f"damaged JPEG: {error}") from None
+    return rgb
+
+
+def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str = "444") -> bytes:
+    """An array (uint8, (H, W, 3), RGB) as JPEG; ``subsampling`` is that of the colours, or Gray."""
+    grey = subsampling == "Gray"
+    jpeg: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(rgb[:, :, :1] if grey else rgb),
+        quality=quality,
+        colorspace="GRAY" if grey else "RGB",
+        colorsubsampling=subsampling,
+    )
+    return jpeg
+
+
+def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
+    """The picture as 54 rows of 96 grey values: uint8, (54, 96), each the mean of its part, rounded down.
+
+    Decoded at the strongest JPEG scale that has as many pixels. Exact integers: the same on every machine. Raises
+    DamagedImage.
+    """
+    width_px, height_px = _check_header(image)
+    rows, columns = SMALL_GREY
+    scale = 8
+    while scale > 1 and (-(-width_px // scale) < columns or -(-height_px // scale) < rows):
+        scale //= 2
+    grey = _decode_grey(image, width_px, height_px, scale)
+    cells = _cells(*grey.shape)
+    sums = cv2.integral(grey).ravel()
+    totals = sums[cells.corners[0]] - sums[cells.corners[1]] - sums[cells.corners[2]] + sums[cells.corners[3]]
+    return np.asarray(totals // cells.areas, np.uint8).reshape(SMALL_GREY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The parts of a picture that are the cells of the small one: their corners in its integral, bottom right, top
+    right, bottom left and top left, and their areas."""
+
+    corners: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.int32]
+
+
+@functools.lru_cache(maxsize=64)
+def _cells(height_px: int, width_px: int) -> _Cells:
+    rows, columns = SMALL_GREY
+    down = np.arange(rows + 1) * height_px // rows
+    across = np.arange(columns + 1) * width_px // columns
+    # A picture with fewer pixels than cells has cells of one pixel, some of them twice.
+    top, left = np.minimum(down[:-1], height_px - 1), np.minimum(across[:-1], width_px - 1)
+    bottom, right = np.maximum(down[1:], top + 1), np.maximum(across[1:], left + 1)
+    stride = width_px + 1
+    corners = [(y[:, None] * stride + x).ravel() for y in (bottom, top) for x in (right, left)]
+    areas = ((bottom - top)[:, None] * (right - left)).ravel().astype(np.int32)
+    # The integral of a picture of up to 100 million pixels does not fit in 32 bits, but the difference does.
+    return _Cells(np.array([corners[0], corners[2], corners[1], corners[3]], np.int64), areas)
+
+
+def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
+    """A small JPEG of the picture, at most ``width_px`` wide and half as high again.
+
+    Raises DamagedImage.
+    """
+    full_width_px, full_height_px = _check_header(image)
+    ratio = max(1.0, full_width_px / width_px, full_height_px / (1.5 * width_px))
+    scale = max(scale for scale in SCALES if scale <= ratio)
+    rgb = decode_rgb(image, scale)
+    size = max(1, round(full_width_px / ratio)), max(1, round(full_height_px / ratio))
+    if size != (rgb.shape[1], rgb.shape[0]):
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return encode_rgb(rgb, quality, "420")
+
+
+def measure(image: bytes) -> Measures:
+    """Check that the picture is whole, and measure it (see :class:`Measures`).
+
+    Every byte of the entropy-coded data is read, at whatever scale the picture is decoded. The sums
+    behind ``luma``, ``sharpness`` and ``dhash`` are exact integers, and the DCT is the accurate one, so
+    the figures do not depend on the processor or on the order of summing. Of the JPEG scales, 1/1,
+    1/2, 1/4 and 1/8 are used, which every JPEG decoder has.
+
+    Raises DamagedImage.
+    """
+    width_px, height_px = _check_header(image)
+    scale = 8
+    while scale > 1 and -(-min(width_px, height_px) // scale) < MEASURED_SIDE_PX:
+        scale //= 2
+    grey = _decode_grey(image, width_px, height_px, scale)
+    sums = np.asarray(cv2.integral(grey), np.int32)
+    return Measures(
+        width_px=width_px,
+        height_px=height_px,
+        luma=int(sums[-1, -1]) / grey.size,
+        sharpness=_laplacian_variance(grey),
+        dhash=_difference_hash(sums),
+    )
+
+
+def _decode_grey(image: bytes, width_px: int, height_px: int, scale: int) -> npt.NDArray[np.uint8]:
+    try:
+        grey: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            image,
+            colorspace="GRAY",
+            min_width=-(-width_px // scale),
+            min_height=-(-height_px // scale),
+            strict=True,
+        )[:, :, 0]
+    except ValueError as error:
+        raise DamagedImage(f"damaged JPEG: {error}") from None
+    return grey
+
+
+def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> bytes:
+    """The picture with ``masks`` painted black, encoded again; the same bytes if none touches it.
+
+    ``masks`` are in permyriads of the full frame, whatever part of it ``geometry`` shows. Every pixel
+    that a mask touches is painted, and one more around it. Metadata of the old file, such as a
+    thumbnail that would show what the mask hides, is not carried over.
+
+    Raises DamagedImage.
+    """
+    width_px, height_px = _check_header(image)
+    covered = mask_pixels(masks, geometry, width_px, height_px)
+    if not covered.any():
+        return image
+    rgb = decode_rgb(image)
+    rgb[covered] = 0
+    _, _, _, subsampling = simplejpeg.decode_jpeg_header(image)
+    return encode_rgb(rgb, MASKED_QUALITY, subsampling)
+
+
+def mask_pixels(
+    masks: Sequence[Polygon], geometry: Geometry, width_px: int, height_px: int
+) -> npt.NDArray[np.bool_]:
+    """Which pixels of a picture the masks cover: bool, (H, W).
+
+    All that a mask touches, by however little, and the pixels around those. Where an outline crosses itself,
+    everything it winds around is covered.
+    """
+    covered = np.zeros((height_px, width_px), np.uint8)
+    for polygon in masks:
+        corners = np.asarray([geometry.from_full(x, y, width_px, height_px) for x, y in polygon])
+        left, top = np.clip(np.ceil(corners.min(axis=0)) - 1, 0, (width_px, height_px)).astype(int)
+        right, bottom = np.clip(np.floor(corners.max(axis=0)) + 1, 0, (width_px, height_px)).astype(int)
+        if left < right and top < bottom:
+            shape = bottom - top, right - left
+            covered[top:bottom, left:right] |= _touched(corners - (left, top), *shape)
+    return cv2.dilate(covered, np.ones((3, 3), np.uint8)).astype(np.bool_)
+
+
+def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a window that the polygon or its outline touches: bool, (H, W)."""
+    # Counts of what begins minus what ends at a pixel: summed along a row, they tell what is there.
+    outline = np.zeros((height_px, width_px + 1), np.int32)
+    winding = np.zeros((height_px, width_px + 1), np.int32)
+    for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y <= next_y:
+            _add_edge(outline, winding, x, y, next_x, next_y, 1)
+        else:
+            _add_edge(outline, winding, next_x, next_y, x, y, -1)
+    # A pixel without a piece of the outline is inside or outside as a whole, as its centre is.
+    touched: npt.NDArray[np.bool_] = np.cumsum(outline, axis=1, dtype=np.int32) > 0
+    touched |= np.cumsum(winding, axis=1, dtype=np.int32) != 0
+    return touched[:, :-1]
+
+
+def _add_edge(
+    outline: npt.NDArray[np.int32],
+    winding: npt.NDArray[np.int32],
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    direction: int,
+) -> None:
+    """Add the edge from (x0, y0) down to (x1, y1): the pixels it passes, and the centres to its right.
+
+    A pixel's square is closed: an edge between two of them touches both.
+    """
+    height_px, width_px = outline.shape[0], outline.shape[1] - 1
+    first, last = max(math.ceil(y0) - 1, 0), min(math.floor(y1), height_px - 1)
+    if first > last:
+        return
+    rows = np.arange(first, last + 1)
+    slope = (x1 - x0) / (y1 - y0) if y1 > y0 else 0.0
+    if y1 > y0:
+        enters = x0 + (np.clip(rows, y0, y1) - y0) * slope
+        leaves = x0 + (np.clip(rows + 1, y0, y1) - y0) * slope
+    else:
+        enters, leaves = np.full(rows.shape, x0), np.full(rows.shape, x1)
+    left, right = np.ceil(np.minimum(enters, leaves)) - 1, np.floor(np.maximum(enters, leaves))
+    seen = (right >= 0) & (left < width_px)
+    outline[rows[seen], np.clip(left[seen], 0, width_px).astype(int)] += 1
+    outline[rows[seen], np.clip(right[seen] + 1, 0, width_px).astype(int)] -= 1
+    crossed = rows[(rows + 0.5 >= y0) & (rows + 0.5 < y1)]
+    at = np.ceil(x0 + (crossed + 0.5 - y0) * slope - 0.5)
+    winding[crossed, np.clip(at, 0, width_px).astype(int)] += direction
+
+
+def _check_header(image: bytes) -> tuple[int, int]:
+    if image[:2] != b"\xff\xd8":
+        raise DamagedImage("not a JPEG: it does not start with the JPEG marker")
+    try:
+        height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(image)
+    except ValueError as error:
+        raise DamagedImage(f"damaged JPEG header: {error}") from None
+    if width_px * height_px > MAX_PIXELS:
+        raise DamagedImage(f"the header claims {width_px} x {height_px} pixels, more than {MAX_PIXELS} in all")
+    return width_px, height_px
+
+
+def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
+    laplacian = cv2.Laplacian(grey, cv2.CV_16S)
+    total = int(cv2.sumElems(laplacian)[0])
+    # OpenCV takes the root of the exact sum and squares it again; far below 2**50, rounding
+    # restores the integer.
+    squares = round(cv2.norm(laplacian, cv2.NORM_L2SQR))
+    count = laplacian.size
+    return (squares * count - total * total) / (count * count)
+
+
+def _difference_hash(sums: npt.NDArray[np.int32]) -> str:
+    height, width = sums.shape[0] - 1, sums.shape[1] - 1
+    rows = np.arange(9) * height // 8
+    columns = np.arange(10) * width // 9
+    corners = sums[np.ix_(rows, columns)].astype(np.int64)
+    cells = corners[1:, 1:] - corners[:-1, 1:] - corners[1:, :-1] + corners[:-1, :-1]
+    widths = np.diff(columns)
+    # Cells of unequal width are compared by their means, multiplied out to stay exact.
+    darker = cells[:, :-1] * widths[1:] < cells[:, 1:] * widths[:-1]
+    return np.packbits(darker).tobytes().hex()

@@ -1,0 +1,38 @@
+"""Labels of other tools, read: one file a format, each a function from a path to what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.labels import coco, cvat, label_studio, yolo
+from rhombus_dataset.labels.label import ImportedLabel
+
+_FORMATS = "a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO folder"
+
+
+def read_labels(path: Path) -> Iterator[ImportedLabel]:
+    """What the labels in a file or folder say, in its order; the format is told from its content.
+
+    Raises UsageError for what is none of the formats, naming the place.
+    """
+    if path.is_dir():
+        return yolo.read(path)
+    try:
+        if path.suffix == ".xml":
+            return cvat.read(path)
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file or folder: expected {_FORMATS}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path}: not JSON: expected {_FORMATS}") from None
+    if isinstance(content, dict) and "images" in content and "annotations" in content:
+        return coco.read(path, content)
+    if isinstance(content, list) and all(isinstance(task, dict) and "data" in task for task in content):
+        return label_studio.read(path, content)
+    raise UsageError(f"{path}: neither COCO (images, annotations) nor Label Studio (tasks with data): {_FORMATS}")

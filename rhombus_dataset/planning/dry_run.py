@@ -1,0 +1,269 @@
+"""The dry run: what a schedule would come to, before anything is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rhombus_dataset.geometry import PERMYRIAD, Geometry
+from rhombus_dataset.plan.model import Plan, ScoutSampling
+from rhombus_dataset.planning.schedule import Schedule
+
+ASSUMED_FULL_PX: Final = (1920, 1080)
+ASSUMED_BYTES_PER_PIXEL: Final = 0.125
+"""A full-HD frame of about 260 kB: what cameras of this kind usually send."""
+ASSUMED_SMALL_BYTES_PER_PIXEL: Final = 0.25
+SMALL_FRAME_BYTES: Final = 600
+"""What a small picture takes for its header and tables alone, and the more for a pixel of it."""
+LONG_PASS_S: Final = 6 * 3600
+FIRST_TIMES: Final = 5
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """Counts are of rows (one a moment and view), but for ``moments``. ``seconds`` is the least time that
+    the quota allows; ``bytes`` an estimate, by ``bytes_basis``."""
+
+    name: str
+    digest: str
+    frames: int
+    moments: int
+    requests: int
+    by_camera: dict[str, int]
+    by_local_hour: dict[int, int]
+    by_view: dict[str, int]
+    by_split: dict[str, int]
+    shards: int
+    bytes: int
+    bytes_basis: str
+    free_bytes: int
+    seconds: float
+    requests_per_second: float
+    first: tuple[dict[str, str], ...]
+    shortfalls: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    scouting: Scouting | None = None
+    """Of a plan that scouts and has not yet: then all the other figures are of its scout pass."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return plain | {"scouting": None if self.scouting is None else asdict(self.scouting)}
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        kind = "frames" if self.scouting is None else "small frames of the scout pass"
+        lines = [
+            f"{self.name}: {self.frames:,} {kind} of {self.moments:,} moments, {self.shards} shards",
+            f"requests  {self.requests:,}, at least {_duration(self.seconds)} at "
+            f"{self.requests_per_second:g} a second",
+            f"bytes     about {_size(self.bytes)} ({self.bytes_basis}); {_size(self.free_bytes)} free",
+        ]
+        if self.scouting is not None:
+            lines += self.scouting.lines(self)
+        if self.bytes + (self.scouting.bytes if self.scouting else 0) > self.free_bytes:
+            lines.append("WARNING   that is more than the free disk")
+        for title, counts in (
+            ("camera", self.by_camera),
+            ("local hour", {f"{hour:02d}:00": n for hour, n in self.by_local_hour.items()}),
+            ("view", self.by_view),
+            ("split", self.by_split),
+        ):
+            lines += ["", *_bars(title, counts)]
+        lines += ["", "first frames"]
+        lines += [f"  {f['utc']}   {f['local']}   {f['camera']}   {f['view']}" for f in self.first]
+        if self.shortfalls:
+            lines += ["", f"shortfalls: {len(self.shortfalls)} strata cannot give their share"]
+            lines += [
+                f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}" for s in self.shortfalls[:20]
+            ]
+            if len(self.shortfalls) > 20:
+                lines.append(f"  ... and {len(self.shortfalls) - 20} more (--json lists all)")
+        lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
+        lines.append(f"\nschedule  {self.digest}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Scouting:
+    """What comes after a scout pass, beside what it would be to fetch all that the pass looks at.
+
+    ``moments`` is what the plan asks for, ``frames`` with all views; ``pays_off_below`` how many moments can be
+    chosen at most before the pass costs more bytes than it saves.
+    """
+
+    moments: int
+    frames: int
+    bytes: int
+    seconds: float
+    frames_in_full: int
+    bytes_in_full: int
+    pays_off_below: int
+    every_ms: int
+
+    def lines(self, looking: PlanSummary) -> list[str]:
+        both, seconds = looking.bytes + self.bytes, looking.seconds + self.seconds
+        requests = looking.requests + self.frames
+        found = [
+            f"then      {self.frames:,} frames of up to {self.moments:,} moments that show something new: "
+            f"{requests:,} requests in all, {_duration(seconds)}, about {_size(both)}",
+            f"in full   all {looking.moments:,} moments were {self.frames_in_full:,} frames, about "
+            f"{_size(self.bytes_in_full)}: scouting fetches {100 * both / max(1, self.bytes_in_full):.1f} % of it",
+        ]
+        if self.moments > self.pays_off_below:
+            found.append(
+                f"WARNING   it does not pay off: from {self.pays_off_below:,} moments on, fetching everything in "
+                "full (strategy interval) costs fewer bytes and no second look"
+            )
+        else:
+            found.append(f"          it pays off in bytes below {self.pays_off_below:,} moments")
+        if looking.seconds > LONG_PASS_S:
+            fits = -(-int(self.every_ms * looking.seconds / LONG_PASS_S) // 1000)
+            found.append(
+                f"WARNING   the quota is tight: looking takes {_duration(looking.seconds)} of the "
+                f"{_duration(seconds)}. With every: {fits}s it takes {_duration(LONG_PASS_S)}; what is shorter may "
+                "stay unseen"
+            )
+        return found
+
+
+def summarize_scouting(plan: Plan, schedule: Schedule, free_bytes: int) -> PlanSummary:
+    """Count the ``schedule`` of a plan's scout pass, and tell what comes after it."""
+    assert isinstance(plan.sampling, ScoutSampling)
+    limits = plan.source.limits
+    looking = summarize(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes)
+    width, height = ASSUMED_FULL_PX
+    small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / plan.sampling.downscale**2
+    views = {c.uuid: [plan.views[name] for name in c.views or plan.views] for c in plan.cameras}
+    size = {uuid: sum(map(_assumed_bytes, of_camera)) for uuid, of_camera in views.items()}
+    seen = np.bincount(schedule.camera, minlength=len(schedule.cameras)).tolist()
+    frames_in_full = sum(n * len(views[c.uuid]) for c, n in zip(schedule.cameras, seen, strict=True))
+    bytes_in_full = sum(n * size[c.uuid] for c, n in zip(schedule.cameras, seen, strict=True))
+    moments = plan.sampling.frames or (plan.sampling.frames_per_camera or 0) * len(plan.cameras)
+    moments = min(moments, len(schedule))
+    share = moments / max(1, len(schedule))
+    bytes_looking = round(small * len(schedule))
+    return replace(
+        looking,
+        bytes=bytes_looking,
+        bytes_basis=f"if a full frame is {width}x{height}",
+        scouting=Scouting(
+            moments=moments,
+            frames=round(share * frames_in_full),
+            bytes=round(share * bytes_in_full),
+            seconds=share * frames_in_full / limits.requests_per_second,
+            frames_in_full=frames_in_full,
+            bytes_in_full=bytes_in_full,
+            pays_off_below=max(0, int(len(schedule) * (1 - bytes_looking / max(1, bytes_in_full)))),
+            every_ms=plan.sampling.every,
+        ),
+    )
+
+
+def summarize(
+    schedule: Schedule, name: str, requests_per_second: float, burst: int, free_bytes: int
+) -> PlanSummary:
+    """Count a schedule. ``free_bytes``: of the disk that the dataset would be written to."""
+    rows = len(schedule)
+    views = [geometry for _, geometry in schedule.views]
+    by_view = np.bincount(schedule.view, minlength=len(views)).tolist()
+    names = [view_name for view_name, _ in schedule.views]
+    moments = int(np.count_nonzero(_first_of_moment(schedule)))
+    hours = np.bincount(schedule.local_hours(), minlength=24).tolist()
+    order = np.argsort(schedule.timestamp_ms, kind="stable")[:FIRST_TIMES].tolist()
+    first = tuple(
+        {
+            "utc": str(pd.Timestamp(int(schedule.timestamp_ms[row]), unit="ms", tz="UTC")),
+            "local": str(schedule.local_time(row)),
+            "camera": schedule.camera_of(row).name,
+            "view": names[schedule.view[row]],
+        }
+        for row in order
+    )
+    width, height = ASSUMED_FULL_PX
+    return PlanSummary(
+        name=name,
+        digest=schedule.digest,
+        frames=rows,
+        moments=moments,
+        requests=rows,
+        by_camera=_named([c.name for c in schedule.cameras], schedule.camera),
+        by_local_hour={hour: n for hour, n in enumerate(hours) if n},
+        by_view=_summed(names, by_view),
+        by_split=_named(list(schedule.splits), schedule.split),
+        shards=len(schedule.shards),
+        bytes=sum(n * _assumed_bytes(g) for n, g in zip(by_view, views, strict=True)),
+        bytes_basis=f"if a full frame is {width}x{height} at {ASSUMED_BYTES_PER_PIXEL} bytes a pixel",
+        free_bytes=free_bytes,
+        seconds=max(0, rows - burst) / requests_per_second,
+        requests_per_second=requests_per_second,
+        first=first,
+        shortfalls=tuple(
+            {
+                "stratum": s.stratum,
+                "camera": s.camera_name,
+                "weekday": s.weekday,
+                "local_hour": s.local_hour,
+                "light": s.light,
+                "available": s.available,
+                "wanted": s.wanted,
+                "reason": s.reason,
+            }
+            for s in schedule.shortfalls
+        ),
+        notes=schedule.notes,
+    )
+
+
+def _first_of_moment(schedule: Schedule) -> npt.NDArray[np.bool_]:
+    """The views of one moment stand next to each other."""
+    changes = np.ones(len(schedule), np.bool_)
+    changes[1:] = (np.diff(schedule.timestamp_ms) != 0) | (np.diff(schedule.camera) != 0)
+    return changes
+
+
+def _named(names: list[str], index: npt.NDArray[Any]) -> dict[str, int]:
+    return _summed(names, np.bincount(index, minlength=len(names)).tolist())
+
+
+def _summed(names: list[str], counts: list[int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in zip(names, counts, strict=True):
+        found[name] = found.get(name, 0) + count
+    return found
+
+
+def _assumed_bytes(geometry: Geometry) -> int:
+    width, height = ASSUMED_FULL_PX
+    part = geometry.crop_width * geometry.crop_height / PERMYRIAD**2 / geometry.downscale**2
+    return round(width * height * part * ASSUMED_BYTES_PER_PIXEL)
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> list[str]:
+    most = max(counts.values(), default=1)
+    width = max([len(title), *(len(str(name)) for name in counts)])
+    return [
+        f"{title:{width}}  frames",
+        *(f"{name:{width}}  {n:>6,}  {'█' * round(30 * n / max(most, 1))}" for name, n in counts.items()),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

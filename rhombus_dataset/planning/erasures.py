@@ -1,0 +1,54 @@
+"""The record of what was erased from a dataset. It outlives repairs and rebuilds: what is named here never comes
+back by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.planning.schedule import Schedule, Shard
+from rhombus_dataset.store import layout
+from rhombus_dataset.store.files import write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Frames that were taken back: of a camera (UUID with facet), from ``start_ms`` to before ``end_ms``."""
+
+    camera_uuid: str
+    start_ms: int
+    end_ms: int
+
+
+def read_erasures(out: Path) -> list[Erasure]:
+    """What has been erased from a dataset. Raises DatasetError where the record of it is damaged."""
+    path = out / layout.ERASED_FILE
+    if not path.exists():
+        return []
+    try:
+        return [Erasure(**entry) for entry in json.loads(path.read_bytes())]
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path}: the record of erased frames is damaged ({error}): bring it back") from None
+
+
+def add_erasure(out: Path, erasure: Erasure) -> None:
+    """Record that frames are erased, before any of them is."""
+    entries = [asdict(entry) for entry in dict.fromkeys([*read_erasures(out), erasure])]
+    write_file(out / layout.ERASED_FILE, json.dumps(entries, indent=1).encode() + b"\n")
+
+
+def erased_rows(erasures: Sequence[Erasure], schedule: Schedule, shard: Shard) -> npt.NDArray[np.bool_]:
+    """Which rows of a shard are erased: bool, one a row."""
+    rows = slice(shard.start, shard.stop)
+    times, cameras = schedule.timestamp_ms[rows], schedule.camera[rows]
+    found = np.zeros(len(times), np.bool_)
+    for erasure in erasures:
+        mine = [i for i, camera in enumerate(schedule.cameras) if camera.uuid == erasure.camera_uuid]
+        found |= np.isin(cameras, mine) & (times >= erasure.start_ms) & (times < erasure.end_ms)
+    return found

@@ -1,0 +1,47 @@
+"""``interval``: a frame every so often, anchored at the camera's local midnight."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.hashing import hash_key, hashes
+from rhombus_dataset.plan.local_time import local_midnights
+from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, CameraWindows, SampledTimes, of_cameras
+
+
+def sample(lock: Lock, open_: list[CameraWindows]) -> SampledTimes:
+    """The moments of every camera."""
+    every, jitter = lock.sampling["every"], lock.sampling["jitter"]
+    expected = sum((b - a) // every for camera in open_ for a, b in camera.intervals)
+    if expected > MAX_FRAMES:
+        raise UsageError(
+            f"sampling.every: a frame every {every} ms over these windows is {expected:,} frames; at "
+            f"most {MAX_FRAMES:,} make one dataset: choose a longer interval"
+        )
+    return of_cameras([_of_camera(camera, every, jitter, lock.seed) for camera in open_])
+
+
+def _of_camera(camera: CameraWindows, every: int, jitter: int, seed: int) -> npt.NDArray[np.int64]:
+    """Each local day counts anew from its midnight, in elapsed time, so a window's start moves nothing.
+
+    With jitter, a moment is up to ``jitter`` later, and never as late as the next or as midnight.
+    """
+    parts: list[npt.NDArray[np.int64]] = []
+    key = hash_key(seed, "interval", camera.uuid)
+    for start, end in camera.intervals:
+        for midnight, following in pairwise(local_midnights(camera.offsets, start, end)):
+            # The first moment that jitter could bring into the interval.
+            skipped = max(0, -((midnight - (start - jitter)) // every))
+            times = np.arange(midnight + skipped * every, min(following, end), every, dtype=np.int64)
+            if jitter:
+                room = np.minimum(jitter, np.minimum(every, following - times)).astype(np.uint64)
+                times = times + (hashes(key, times) % room).astype(np.int64)
+                times = times[(times >= start) & (times < end)]
+            if len(times):
+                parts.append(times)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

@@ -1,0 +1,1 @@
+"""Checks of a dataset that was built: summary, verification, near-duplicates."""

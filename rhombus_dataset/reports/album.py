@@ -1,0 +1,103 @@
+"""The pictures of the page, and which frames it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.dataset import Dataset
+from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.html.render import data_uri
+from rhombus_dataset.imaging.jpeg import DamagedImage, thumbnail
+from rhombus_dataset.reports.coverage import Days
+from rhombus_dataset.reports.frames import OK, PENDING, STATUSES, Bools, Frames, Ints, Names
+from rhombus_dataset.reports.text import local_text
+
+THUMBNAIL_PX: Final = 160
+MAX_PICTURES: Final = 240
+MAX_PICTURE_BYTES: Final = 4_000_000
+"""Of all pictures of a page together, as they stand in it."""
+ODDEST: Final = 7
+ALIKE_PAIRS: Final = 8
+LEAK_PAIRS: Final = 12
+SHEET: Final = MAX_PICTURES - 2 * ODDEST - 2 * (ALIKE_PAIRS + LEAK_PAIRS)
+LOST_TILES: Final = 24
+
+
+class Album:
+    """The pictures of the page: small, and no more of them than it may hold."""
+
+    def __init__(self, folder: Path, dataset: Dataset | None, names: Names, frames: Frames) -> None:
+        self._folder, self._names, self._frames = folder, names, frames
+        self._dataset = dataset
+        ok = np.flatnonzero(frames.status == OK)
+        self._number = dict(zip(ok.tolist(), range(len(ok)), strict=True))
+        self.bytes = 0
+        self.shown = 0
+
+    def figure(self, i: int, days: Days | None = None) -> dict[str, Any]:
+        """What the template shows of a frame. Where there is no picture, why."""
+        f, names = self._frames, self._names
+        picture, note, frame_id = None, None, ""
+        if (number := self._number.get(i)) is None or self._dataset is None:
+            note = f"{STATUSES[f.status[i]]}: {f.reason[i]}" if f.reason[i] else STATUSES[f.status[i]]
+        else:
+            frame = self._dataset[number]
+            frame_id = frame.frame_id
+            try:
+                uri = data_uri(thumbnail(frame.read(), THUMBNAIL_PX))
+                if self.bytes + len(uri) <= MAX_PICTURE_BYTES and self.shown < MAX_PICTURES:
+                    picture = uri
+                    self.bytes += len(uri)
+                    self.shown += 1
+                else:
+                    note = "left out: the page has reached its limit"
+            except (DatasetError, DamagedImage) as error:
+                # Not the folder: the same dataset in another place has the same report.
+                note = f"cannot be shown: {str(error).replace(f'{self._folder}/', '')}"
+        local = local_text(int(f.local_ms[i]))
+        return {
+            "camera": int(f.camera[i]),
+            "hour": int(f.hour[i]),
+            "day": 0 if days is None else int(days.bins[i]),
+            "split": int(f.split[i]),
+            "view": int(f.view[i]),
+            "status": int(f.status[i]),
+            "camera_name": names.cameras[f.camera[i]],
+            "local": local,
+            "view_name": names.views[f.view[i]],
+            "split_name": names.splits[f.split[i]],
+            "picture": picture,
+            "note": note,
+            "frame_id": frame_id,
+            "width": THUMBNAIL_PX,
+            "height": round(THUMBNAIL_PX * min(1.5, int(f.height[i]) / int(f.width[i]))) if f.width[i] else 90,
+            "luma": None if picture is None else float(f.luma[i]),
+            "sharpness": None if picture is None else float(f.sharpness[i]),
+        }
+
+
+def choose_sheet(frames: Frames) -> tuple[list[int], list[int]]:
+    """Which frames the contact sheets show, and which of those that did not come."""
+    built = frames.status != PENDING
+    came = frames.status == OK
+    return _spread(frames, built & came, SHEET), _spread(frames, built & ~came, LOST_TILES)
+
+
+def _spread(frames: Frames, chosen: Bools, count: int) -> list[int]:
+    """One frame of every camera and hour, then a second of each, and so on; by chance within each."""
+    rows = np.flatnonzero(chosen)
+    cell = frames.camera[rows] * 24 + frames.hour[rows]
+    rows = rows[order := np.lexsort((frames.draw[rows], cell))]
+    cell = cell[order]
+    turn = np.arange(len(rows)) - np.searchsorted(cell, cell)
+    found: list[int] = rows[np.lexsort((frames.draw[rows], turn))][:count].tolist()
+    return found
+
+
+def lowest(values: npt.NDArray[np.float64], ok: Ints) -> list[int]:
+    found: list[int] = ok[np.argsort(values[ok], kind="stable")[:ODDEST]].tolist()
+    return found

@@ -1,0 +1,1 @@
+"""Choose frames by what a cheap pass of small images shows."""

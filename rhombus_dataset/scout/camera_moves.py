@@ -1,0 +1,114 @@
+"""When a camera was moved, turned or blocked: what it usually shows is another scene from then on.
+
+Two views are of one scene when their structure correlates. That a view does not fit an earlier one says nothing by
+itself, since night is another picture than day; but it should fit that of the same hour of a day before, or the
+one just before in the same light.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rhombus_dataset.imaging.background import Logs, structure
+
+SAME_SCENE: Final = 0.5
+"""The correlation from which on two views in the same light are of one scene: unchanged, they have 0.95."""
+LIKE_SCENE: Final = 0.3
+"""And from which on two views in different light are; day and night of one camera may have less."""
+SAME_LIGHT: Final = 1.1
+"""The luma of two views in the same light differs by no more."""
+NO_STRUCTURE: Final = 3
+"""With less than so many sixty-fourths of an octave in the mean (root of squares), there is nothing to see."""
+CONFIRMED_BY: Final = 3
+"""So many views must be of another scene, although they should not be: a lorry before the camera leaves earlier."""
+REMEMBERED: Final = 72
+"""Views that a later one may fit: at least three days of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a camera usually showed for a while: background (int16, (54, 96)), day and hour of the local clock, and
+    luma."""
+
+    background: Logs
+    day: int
+    hour: int
+    luma: float
+
+
+def changes_of_scene(views: Sequence[View]) -> list[int]:
+    """The indices of the views (by time) from which on a camera shows another scene."""
+    structures = [structure(view.background) for view in views]
+
+    def fits(i: int, others: Sequence[int]) -> bool:
+        recent = others[-REMEMBERED:]
+        same = [k for k in recent if _same_light(views[k], views[i])]
+        least = SAME_SCENE if same else LIKE_SCENE
+        return any(correlation(structures[i], structures[k]) >= least for k in same or recent)
+
+    found: list[int] = []
+    before: list[int] = []  # the scene before the last change
+    known: list[int] = []  # the scene
+    unsure: list[int] = []  # another light, or another scene
+    suspect: list[int] = []  # another scene in the same light
+    for i, view in enumerate(views):
+        if not known or fits(i, known):
+            known, unsure, suspect = [*known, *unsure, *suspect, i], [], []
+        elif fits(i, unsure):
+            unsure, suspect = [*unsure, *suspect, i], []
+        elif suspect or _same_light(view, views[i - 1]):
+            suspect.append(i)
+        else:
+            unsure.append(i)
+        missed = [k for k in unsure if any(_same_hour(views[k], views[j]) for j in known[-REMEMBERED:])]
+        for run, enough in ((suspect, len(suspect)), (unsure, len(missed))):
+            if enough >= CONFIRMED_BY and fits(run[-1], run[:-1]):
+                if found and has_structure(structures[run[-1]]) and fits(run[-1], before):
+                    # Back and forth: infrared light at night, not somebody who turns the camera each evening.
+                    if has_structure(structures[known[-1]]):
+                        found.pop()
+                        known, before = [*before, *known, *unsure, *suspect], []
+                    else:
+                        found.append(run[0])
+                        before, known = known, [*before, *run]
+                else:
+                    found.append(run[0])
+                    before, known = known, [k for k in (*unsure, *suspect) if k >= run[0]]
+                unsure, suspect = [], []
+                break
+    return found
+
+
+def first_of_scene(pictures: Sequence[Logs], before: Logs, after: Logs) -> int:
+    """How many of the pictures (by time) are of the scene before, where those after it are of another."""
+    old, new = structure(before), structure(after)
+    is_new = np.array([correlation(one, new) > correlation(one, old) for one in map(structure, pictures)], np.bool_)
+    wrong = np.concatenate([[0], np.cumsum(is_new)]) + np.concatenate([np.cumsum(~is_new[::-1])[::-1], [0]])
+    return int(np.argmin(wrong))
+
+
+def has_structure(values: npt.NDArray[np.int64]) -> bool:
+    """Whether there is anything to see: a covered lens and a dark room have none."""
+    return int((values * values).sum()) >= NO_STRUCTURE**2 * values.size
+
+
+def correlation(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
+    """From -1 to 1; views without any structure are all alike, and like no other. The sums are exact."""
+    if not (has_structure(a) and has_structure(b)):
+        return float(has_structure(a) == has_structure(b))
+    product, norms = int((a * b).sum()), int((a * a).sum()) * int((b * b).sum())
+    return product / math.sqrt(norms)
+
+
+def _same_hour(view: View, other: View) -> bool:
+    return (view.hour - other.hour + 1) % 24 <= 2 and view.day != other.day
+
+
+def _same_light(view: View, other: View) -> bool:
+    return max(view.luma, other.luma, 1) <= SAME_LIGHT * max(min(view.luma, other.luma), 1)

@@ -1,0 +1,192 @@
+"""Frames from the camera cloud, or from anything that speaks its API, over HTTP.
+
+``requests`` knows how its users configure proxies, CA bundles and client certificates; the request
+itself goes through the ``urllib3`` pool that ``requests`` has set up, which costs half as much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+import requests
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from rhombus_dataset import wire
+from rhombus_dataset.errors import UsageError
+from rhombus_dataset.frame import FrameRequest
+from rhombus_dataset.sources.rhombus.http_pool import Adapter, Deadlines
+
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+"""A longer answer is not read to its end."""
+
+
+class _Secret(str):
+    """Shows itself to nobody who prints the variables around it, as some tracebacks do."""
+
+    def __repr__(self) -> str:
+        return "[key]"
+
+
+class RhombusSource:
+    """Asks for one frame at a time; safe to use from many threads.
+
+    ``connections`` bounds the connections that are kept open; ``timeout_s`` bounds an answer as a whole, from
+    the request to its last byte. Redirects are not followed, and TLS is verified. The key shows in no
+    message and no ``repr``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        scheme: str = "api-token",
+        org: str | None = None,
+        certificate: Path | None = None,
+        certificate_key: Path | None = None,
+        timeout_s: float = 30.0,
+        connections: int = 16,
+    ) -> None:
+        if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+            raise UsageError(
+                "the API key is empty or holds spaces, line breaks or characters outside ASCII: copy it again"
+            )
+        self._api_key = _Secret(api_key)
+        self.url = url.rstrip("/")
+        address = self.url + wire.EXACT_FRAME_PATH
+        self._headers = {
+            "x-auth-apikey": self._api_key,
+            "x-auth-scheme": scheme,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "rhombus-dataset",
+        }
+        if org is not None:
+            self._headers["x-auth-org"] = org
+        self._deadlines = Deadlines()
+        self._timeout_s = timeout_s
+        self._timeout = urllib3.Timeout(connect=min(timeout_s, 10.0), read=timeout_s)
+        self._session = requests.Session()
+        adapter = Adapter(pool_connections=2, pool_maxsize=connections, pool_block=False)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        settings = self._session.merge_environment_settings(address, {}, True, None, None)
+        cert: tuple[str, str] | str | None = settings["cert"]
+        if certificate is not None:
+            cert = (str(certificate), str(certificate_key)) if certificate_key else str(certificate)
+        prepared = requests.Request("POST", address).prepare()
+        try:
+            self._pool = adapter.pool_for(prepared, settings["verify"] or True, dict(settings["proxies"]), cert)
+        except (OSError, requests.exceptions.RequestException) as error:
+            raise UsageError(f"{self.url}: the connection cannot be set up: {error}") from None
+        # Through a plain HTTP proxy the request line carries the whole address.
+        self._target = adapter.request_url(prepared, settings["proxies"])
+
+    def __repr__(self) -> str:
+        return f"RhombusSource({self.url!r})"
+
+    def get(self, request: FrameRequest) -> wire.Reply:
+        """Ask once. Every failure is a reply; nothing is raised for the network or the server."""
+        call = self._deadlines.begin(self._timeout_s)
+        try:
+            reply = self._exchange(request)
+        finally:
+            self._deadlines.end(call)
+        if call.overdue and not isinstance(reply, wire.Picture):
+            return wire.Transient("no whole answer within the time-out", camera_down=True)
+        return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
+
+    def _exchange(self, request: FrameRequest) -> wire.Reply:
+        try:
+            response = self._pool.urlopen(
+                "POST",
+                self._target,
+                body=wire.request_body(request),
+                headers=self._headers,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,  # through a proxy, the pool is of the proxy
+                timeout=self._timeout,
+                preload_content=False,
+            )
+        except (HTTPError, OSError) as error:
+            return _translate(error)
+        try:
+            body = self._read(response)
+            if body is None:
+                return wire.Transient(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+            return wire.parse_reply(response.status, body, response.headers.get("Retry-After"), time.time())
+        except (HTTPError, OSError) as error:
+            response.close()
+            return _translate(error, connected=True)
+
+    def close(self) -> None:
+        """Close all connections; requests under way end as if their time were up."""
+        self._deadlines.close()
+        self._session.close()
+
+    @staticmethod
+    def _read(response: urllib3.BaseHTTPResponse) -> bytes | None:
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and len(length) < 16 and int(length) <= MAX_BODY_BYTES:
+            body = response.read(decode_content=True)
+        else:
+            body = response.read(MAX_BODY_BYTES + 1, decode_content=True)
+        if len(body) > MAX_BODY_BYTES:
+            response.close()
+            return None
+        response.release_conn()
+        return body
+
+    def _scrub(self, reply: wire.Reply) -> wire.Reply:
+        """A server that echoes the key must not bring it into a manifest or a log."""
+        reason: str = getattr(reply, "reason", "")
+        if self._api_key not in reason:
+            return reply
+        clean = reason.replace(self._api_key, "[key]")
+        match reply:
+            case wire.NoFrame():
+                return wire.NoFrame(clean)
+            case wire.Transient():
+                return dataclasses.replace(reply, reason=clean)
+            case wire.Denied(http_status=http_status):
+                return wire.Denied(http_status, clean)
+            case _:
+                return wire.Rejected(clean)
+
+
+def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Reply:
+    cause: BaseException = error
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        cause = error.reason
+    if isinstance(cause, ReadTimeoutError):
+        return wire.Transient("no answer within the time-out", camera_down=True)
+    if not connected:
+        if isinstance(cause, SSLError):
+            return wire.Unreachable(f"TLS: {_first_line(cause)}")
+        # NewConnectionError is a ConnectTimeoutError to urllib3, whatever the cause.
+        if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
+            return wire.Unreachable(_first_line(cause))
+        if isinstance(cause, ConnectTimeoutError):
+            return wire.Unreachable("connecting timed out")
+    return wire.Transient(f"the connection broke: {type(cause).__name__}")
+
+
+def _first_line(error: BaseException) -> str:
+    # urllib3 prefixes its messages with the pool's repr, which tells a reader nothing.
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"^(<.*?>|[\w.]+\(.*?\)): ", "", text)[:200]

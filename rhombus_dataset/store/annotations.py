@@ -1,0 +1,151 @@
+"""What people or models said of frames: boxes and classes, in files of their own beside the data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.store import layout
+from rhombus_dataset.store.files import as_storage_error, remove, staged_file, write_file
+
+FRAME_ID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{20}(?![0-9A-Za-z])")
+"""A frame's id in a file's name or in any text."""
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("frame_id", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("x", pa.float64()),
+        pa.field("y", pa.float64()),
+        pa.field("width", pa.float64()),
+        pa.field("height", pa.float64()),
+        pa.field("full_x", pa.float64()),
+        pa.field("full_y", pa.float64()),
+        pa.field("full_width", pa.float64()),
+        pa.field("full_height", pa.float64()),
+        pa.field("confidence", pa.float64()),
+        pa.field("made_by", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One box or one class of one frame.
+
+    ``x``, ``y`` (the top left corner), ``width`` and ``height`` are pixels of the stored picture;
+    ``full_x`` to ``full_height`` the same in permyriads of the camera's full frame; None for a class, which
+    is of the whole picture. ``made_by`` says who or what made it, ``confidence`` (0 to 1) how sure a model
+    was; None for a person.
+    """
+
+    frame_id: str
+    kind: Literal["box", "class"]
+    label: str
+    x: float | None
+    y: float | None
+    width: float | None
+    height: float | None
+    full_x: float | None
+    full_y: float | None
+    full_width: float | None
+    full_height: float | None
+    confidence: float | None
+    made_by: str
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x, y, width, height in pixels of the stored picture. Raises ValueError for a class."""
+        if self.x is None or self.y is None or self.width is None or self.height is None:
+            raise ValueError(f"{self.label!r} is a class of the whole picture, and has no box")
+        return self.x, self.y, self.width, self.height
+
+
+def box_annotation(
+    frame_id: str,
+    label: str,
+    box: tuple[float, float, float, float],
+    geometry: Geometry,
+    size_px: tuple[int, int],
+    *,
+    made_by: str,
+    confidence: float | None = None,
+) -> Annotation:
+    """A box (x, y, width, height in pixels) on a picture of ``geometry`` and size (width, height)."""
+    x, y, width, height = box
+    left, top = geometry.to_full(x, y, *size_px)
+    right, bottom = geometry.to_full(x + width, y + height, *size_px)
+    return Annotation(
+        frame_id, "box", label, x, y, width, height, left, top, right - left, bottom - top, confidence, made_by
+    )  # fmt: skip
+
+
+def class_annotation(frame_id: str, label: str, *, made_by: str, confidence: float | None = None) -> Annotation:
+    """A class of the whole picture."""
+    return Annotation(
+        frame_id, "class", label, None, None, None, None, None, None, None, None, confidence, made_by
+    )  # fmt: skip
+
+
+def folder_of(dataset: Path) -> Path:
+    """Where the annotations of a dataset folder stand."""
+    return dataset / layout.ANNOTATIONS_FOLDER
+
+
+def annotation_paths(dataset: Path) -> list[Path]:
+    """The annotation files of a dataset folder, by name."""
+    return sorted(folder_of(dataset).glob("[!._]*.parquet"))
+
+
+def read_annotations(dataset: Path) -> pa.Table:
+    """Every annotation of the dataset in a folder, with the schema above. Raises DatasetError."""
+    return pa.concat_tables([SCHEMA.empty_table(), *map(read_annotation_file, annotation_paths(dataset))])
+
+
+def read_annotation_file(path: Path) -> pa.Table:
+    """The rows of one file. Raises DatasetError where it is damaged or no annotation file."""
+    try:
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        return table.replace_schema_metadata(None).select(SCHEMA.names).cast(SCHEMA)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise DatasetError(f"{path}: not a readable annotation file ({str(error).splitlines()[0][:160]})") from None
+
+
+def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
+    """Take what was said of these frames, and the report with its small pictures, out of a dataset folder.
+
+    Cut short, it can be called again. Raises DatasetError and StorageError.
+    """
+    remove(dataset / layout.REPORT_FILE)
+    for path in annotation_paths(dataset):
+        table = read_annotation_file(path)
+        kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), pa.array(sorted(frame_ids)))))
+        if kept.num_rows < table.num_rows:
+            _write(path, kept)
+    for path in sorted(folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
+        with as_storage_error(path):
+            lines = path.read_bytes().splitlines(keepends=True)
+        # Whatever a line looks like: one that holds the id of such a frame goes.
+        kept_lines = [
+            line for line in lines if not frame_ids.intersection(FRAME_ID.findall(line.decode("utf-8", "replace")))
+        ]
+        if len(kept_lines) < len(lines):
+            write_file(path, b"".join(kept_lines))
+
+
+def write_annotations(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one annotation file, whole or not at all; ``rows`` as of the schema above. Raises StorageError."""
+    _write(path, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with staged_file(path) as staged:
+        pq.write_table(table, staged, compression="snappy", write_page_checksum=True)

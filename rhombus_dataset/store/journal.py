@@ -1,0 +1,322 @@
+"""What has been received for a shard that is not committed yet, one file a shard.
+
+A record goes to the kernel in one ``writev`` as its frame arrives, so a killed process loses nothing that
+it had received; :meth:`Journal.sync`, called about once a second, bounds what a power cut costs. Records
+stand in order of arrival. They are put in the schedule's order when the shard commits.
+
+A file is one header, then records:
+
+    header   b"RDJ1", SHA-256 of the schedule's digest and the shard's name
+    record   b"FRAM", row u32, length of the outcome u32, length of the picture u64, CRC-32 of all
+             that stands before it in the record and of the outcome u32; the outcome (JSON); the picture
+
+Numbers are little-endian. The picture is covered by the sha256 in its outcome.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import hashlib
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+
+from rhombus_dataset.frame import Measures, Outcome, Status
+from rhombus_dataset.store.files import as_storage_error, staged_file, storage_error
+
+_MAGIC: Final = b"RDJ1"
+_HEADER_BYTES: Final = len(_MAGIC) + 32
+_RECORD: Final = struct.Struct("<4sIIQ")
+_CRC: Final = struct.Struct("<I")
+_FRAME: Final = b"FRAM"
+_MAX_OUTCOME_BYTES: Final = 64 * 1024
+_USUAL_HEAD_BYTES: Final = 512
+_MAX_OPEN: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One journalled frame: ``frame`` without its picture, which is ``[start, stop)`` of the file."""
+
+    row: int
+    frame: Outcome
+    start: int
+    stop: int
+
+
+class Journal:
+    """The journal of one shard. ``append`` and ``sync`` are for one thread at a time."""
+
+    def __init__(self, path: Path, schedule_digest: str, shard: str) -> None:
+        self.path = path
+        self._header = _MAGIC + hashlib.sha256(f"{schedule_digest} {shard}".encode()).digest()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._dirty = False
+        self.cut_bytes = 0
+
+    def recover(self) -> list[int]:
+        """The rows that an earlier run has received. A torn tail is cut off the file; ``cut_bytes`` tells it.
+
+        Every picture is checked against its sha256. A journal of another schedule, or one whose
+        header is damaged, is removed: it holds nothing of this build.
+        """
+        if not self.path.exists():
+            return []
+        rows: list[int] = []
+        end = 0
+        with as_storage_error(self.path), self.reading() as reading:
+            if reading.header() == self._header:
+                end = _HEADER_BYTES
+                for record in reading.records():
+                    if not _matches(record.frame, reading.picture(record)):
+                        break
+                    rows.append(record.row)
+                    end = record.stop
+        with as_storage_error(self.path):
+            self.cut_bytes = self.path.stat().st_size - end
+            if end:
+                os.truncate(self.path, end)
+            else:
+                self.path.unlink()
+        return rows
+
+    def append(self, row: int, frame: Outcome) -> None:
+        """Record the outcome of ``row``. Raises StorageError; the file then ends as it did before."""
+        outcome = _outcome_to_json(frame)
+        image = frame.image or b""
+        head = _RECORD.pack(_FRAME, row, len(outcome), len(image))
+        crc = _CRC.pack(zlib.crc32(outcome, zlib.crc32(head)))
+        try:
+            descriptor = self._open()
+            length = len(head) + len(crc) + len(outcome) + len(image)
+            written = os.writev(descriptor, (head + crc + outcome, image))
+            if written != length:
+                self._finish(descriptor, head + crc + outcome + image, written)
+            self._size += length
+            self._dirty = True
+        except OSError as error:
+            self._undo()
+            raise storage_error(self.path, error) from error
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk. Other threads may append or release meanwhile."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        with as_storage_error(self.path), contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self.path, os.O_WRONLY)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def release(self) -> None:
+        """Close the file; the next ``append`` opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def reading(self) -> JournalReader:
+        """Everything that was recorded, in order of arrival."""
+        return JournalReader(self.path)
+
+    def outcomes(self) -> list[Record]:
+        """The last record of each row, without its picture. Empty where there is no journal."""
+        if not self.path.exists():
+            return []
+        with as_storage_error(self.path), self.reading() as reading:
+            return list({record.row: record for record in reading.records()}.values())
+
+    def keep_only(self, keeps: Callable[[int], bool]) -> None:
+        """Write the journal again without the rows that ``keeps`` refuses. Whole or not at all."""
+        if not self.path.exists():
+            return
+        self.release()
+        with staged_file(self.path) as staged:
+            copy = Journal(staged, "", "")
+            copy._header = self._header
+            staged.unlink(missing_ok=True)
+            with self.reading() as reading:
+                for record in reading.records():
+                    if keeps(record.row):
+                        copy.append(record.row, replace(record.frame, image=reading.picture(record)))
+            if not staged.exists():
+                copy._open()
+            copy.release()
+
+    def remove(self) -> None:
+        self._dirty = False
+        self.release()
+        with as_storage_error(self.path):
+            self.path.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self.path.parent.mkdir(exist_ok=True)  # not its parents: see storage
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._size = os.fstat(self._descriptor).st_size
+            if self._size < _HEADER_BYTES:
+                os.ftruncate(self._descriptor, 0)
+                os.write(self._descriptor, self._header)
+                self._size = _HEADER_BYTES
+        return self._descriptor
+
+    @staticmethod
+    def _finish(descriptor: int, content: bytes, written: int) -> None:
+        # A signal or a nearly full disk can cut a write short; the next call gives the reason.
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+
+    def _undo(self) -> None:
+        if self._descriptor is not None:
+            # Where even that fails, the next run finds the torn record and cuts it off.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+
+
+class Journals:
+    """The journals of a build's open shards, for many threads, with a bounded number of open files."""
+
+    def __init__(self, folder: Path, schedule_digest: str) -> None:
+        self._folder = folder
+        self._digest = schedule_digest
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict[str, Journal] = collections.OrderedDict()
+
+    def recover(self, shard: str) -> tuple[list[int], int]:
+        """The rows that an earlier run has received, and how many bytes of a torn tail were cut off."""
+        journal = self._journal(shard)
+        return journal.recover(), journal.cut_bytes
+
+    def append(self, shard: str, row: int, frame: Outcome) -> None:
+        with self._lock:
+            journal = self._open.get(shard)
+            if journal is None:
+                journal = self._open[shard] = self._journal(shard)
+                if len(self._open) > _MAX_OPEN:
+                    _, oldest = self._open.popitem(last=False)
+                    oldest.sync()
+                    oldest.release()
+            else:
+                self._open.move_to_end(shard)
+            journal.append(row, frame)
+
+    def take(self, shard: str) -> Journal:
+        """Hand over a complete shard's journal: nothing more is appended to it here."""
+        with self._lock:
+            journal = self._open.pop(shard, None)
+        return journal or self._journal(shard)
+
+    def sync(self) -> None:
+        """Bring every journal to the disk."""
+        with self._lock:
+            journals = list(self._open.values())
+        for journal in journals:
+            journal.sync()
+
+    def close(self) -> None:
+        with self._lock:
+            while self._open:
+                _, journal = self._open.popitem()
+                journal.sync()
+                journal.release()
+
+    def _journal(self, shard: str) -> Journal:
+        return Journal(self._folder / f"{shard}.journal", self._digest, shard)
+
+
+class JournalReader:
+    """An open journal file. Pictures are read when they are asked for, straight to where they are wanted."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def header(self) -> bytes:
+        return os.pread(self._descriptor, _HEADER_BYTES, 0)
+
+    def records(self) -> Iterator[Record]:
+        """The records up to the first that is torn or damaged; pictures are not looked at."""
+        at = _HEADER_BYTES
+        fixed = _RECORD.size + _CRC.size
+        while at + fixed <= self._size:
+            block = os.pread(self._descriptor, _USUAL_HEAD_BYTES, at)
+            magic, row, outcome_length, image_length = _RECORD.unpack_from(block)
+            if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
+                return
+            start = at + fixed + outcome_length
+            stop = start + image_length
+            if stop > self._size:
+                return
+            if fixed + outcome_length > len(block):
+                block = os.pread(self._descriptor, fixed + outcome_length, at)
+            (crc,) = _CRC.unpack_from(block, _RECORD.size)
+            outcome = block[fixed : fixed + outcome_length]
+            if zlib.crc32(outcome, zlib.crc32(block[: _RECORD.size])) != crc:
+                return
+            yield Record(row, _outcome_from_json(outcome), start, stop)
+            at = stop
+
+    def picture(self, record: Record) -> bytes:
+        """The picture's bytes."""
+        content = bytearray(record.stop - record.start)
+        self.picture_into(record, memoryview(content))
+        return bytes(content)
+
+    def picture_into(self, record: Record, target: memoryview) -> None:
+        """Read the picture into a buffer of its length. Raises OSError where the file has become shorter."""
+        done = 0
+        while done < len(target):
+            count = os.preadv(self._descriptor, [target[done:]], record.start + done)
+            if count == 0:
+                raise OSError(errno.EIO, "the journal has become shorter")
+            done += count
+
+
+def _matches(frame: Outcome, picture: bytes) -> bool:
+    if frame.status is not Status.OK:
+        return not picture
+    return hashlib.sha256(picture).hexdigest() == frame.sha256
+
+
+def _outcome_to_json(frame: Outcome) -> bytes:
+    m = frame.measures
+    return orjson.dumps(
+        (
+            frame.status.value,
+            frame.reason,
+            frame.warning,
+            frame.mime_type,
+            frame.sha256,
+            None if m is None else (m.width_px, m.height_px, m.luma, m.sharpness, m.dhash),
+        )
+    )
+
+
+def _outcome_from_json(text: bytes) -> Outcome:
+    status, reason, warning, mime_type, sha256, measures = orjson.loads(text)
+    values: list[Any] | None = measures
+    return Outcome(
+        status=Status(status),
+        reason=reason,
+        warning=warning,
+        mime_type=mime_type,
+        sha256=sha256,
+        measures=None if values is None else Measures(*values),
+    )
