@@ -246,7 +246,7 @@ class _Building:
         if outcome.complete:
             _write_what_follows(out)
         elif outcome.stands:
-            # A retry was stopped: whoever stops it does not wait for all pictures to be compared.
+            # A retry was stopped: whoever stops it does not wait for all images to be compared.
             write_cards(out)
         return outcome
 
@@ -273,7 +273,7 @@ def _chosen_in_words(picks: Selection) -> str:
 
 
 def verify(dataset: str | os.PathLike[str], *, repair: bool = False) -> VerifyReport:
-    """Check every hash, count and picture of a dataset again.
+    """Check every hash, count and image of a dataset again.
 
     With ``repair``, shards that are damaged go back to "not yet built": what is whole in them is kept, and the
     next build asks for the rest. The report is of the dataset as it was found.
@@ -304,8 +304,8 @@ def erase(
     """Take every frame of ``camera`` (its name or UUID) out of a dataset, from ``start`` to before ``end``.
 
     Dates and times as in a plan: without an offset, they are the camera's local ones; None is without bound.
-    The pictures are gone from data and journals then, what was labelled on them and the report (with its
-    small pictures) too; exports are copies and are not touched. Their rows stay in the manifest as `erased`, and no
+    The images are gone from data and journals then, what was labelled on them and the report (with its
+    small images) too; exports are copies and are not touched. Their rows stay in the manifest as `erased`, and no
     build, retry or repair of this dataset brings them back. Killed half-way, the next build or erasure
     finishes it.
 
@@ -313,7 +313,7 @@ def erase(
     """
     bounds = _moment("start", start), _moment("end", end)
     if (scouted := _scouted(Path(dataset))) is not None:
-        # Small pictures of a person are pictures of a person.
+        # Small images of a person are images of a person.
         erase_frames(scouted, camera, *bounds)
         if (scouted / CARD_FILE).exists():
             _write_what_follows(scouted)
@@ -347,7 +347,7 @@ def export(
 
 
 def report(dataset: str | os.PathLike[str]) -> Path:
-    """Write ``report.html`` into a dataset: coverage, outcomes, measures, pictures, splits and their leaks.
+    """Write ``report.html`` into a dataset: coverage, outcomes, measures, images, splits and their leaks.
 
     One file that opens in any browser, without a network. The same dataset gives the same bytes.
 
@@ -366,7 +366,7 @@ def import_labels(
     """Join what people or models labelled to the frames of a dataset, as its annotations called ``name``.
 
     ``labels`` is a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO folder. A label's frame is told
-    by the id in its picture's file name, as exports write it. ``name`` is by default the file's; importing under it
+    by the id in its image's file name, as exports write it. ``name`` is by default the file's; importing under it
     again replaces what was there. ``made_by`` is who made them, where the file does not say. Labels that match no
     frame, or are neither boxes nor classes, are in the outcome and in a file beside the annotations.
 

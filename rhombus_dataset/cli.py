@@ -195,7 +195,7 @@ def info(dataset: Path, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help='What is damaged goes back to "not yet built"; what is whole is kept.')
 @_json_option
 def verify(dataset: Path, repair: bool, as_json: bool) -> None:
-    """Check every hash, count and picture of the dataset in the folder DATASET again."""
+    """Check every hash, count and image of the dataset in the folder DATASET again."""
     from rhombus_dataset import api
 
     report = api.verify(dataset, repair=repair)
@@ -289,7 +289,7 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
             f"{outcome.file}: {outcome.boxes:,} boxes and {outcome.classes:,} classes of {outcome.frames:,} frames"
         )
         for said in outcome.left[:10]:
-            click.echo(f"left: {said.picture}: {said.label!r}: {said.problem}", err=True)
+            click.echo(f"left: {said.image}: {said.label!r}: {said.problem}", err=True)
         if outcome.left:
             click.echo(f"{len(outcome.left):,} labels were left; all are in {outcome.left_file}", err=True)
     if outcome.left:

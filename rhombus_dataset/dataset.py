@@ -1,6 +1,6 @@
 """A built dataset, read: frames by index, by slice and by any column of the manifest.
 
-Nothing of a picture is read before it is asked for, and then it alone.
+Nothing of an image is read before it is asked for, and then it alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rhombus_dataset.imaging.jpeg import DamagedImage, Scale, decode_rgb, thumbn
 from rhombus_dataset.planning.lock import Lock, load_lock
 from rhombus_dataset.store import layout, manifest, schema
 from rhombus_dataset.store.annotations import Annotation, read_annotations
-from rhombus_dataset.store.images import Pictures
+from rhombus_dataset.store.images import ImageReader
 
 DUPLICATES: Final = pa.schema([("frame_id", pa.string()), ("repeats", pa.string()), ("apart_ms", pa.int64())])
 _SHOWN_FRAMES: Final = 8
@@ -71,7 +71,7 @@ class Dataset(Sequence["Frame"]):
         self._lock: Lock | None = None
         self._manifest = manifest.read_manifest(path).combine_chunks()
         self._fingerprint = _fingerprint(path)
-        self._pictures = Pictures(path)
+        self._images = ImageReader(path)
         self._annotations: pa.Table | None = None  # of the whole dataset, by frame_id
         self._annotated: npt.NDArray[np.str_] | None = None  # whose they are
         is_ok = pc.equal(self._manifest.column("status"), str(Status.OK))
@@ -130,7 +130,7 @@ class Dataset(Sequence["Frame"]):
         return (Frame(self, row) for row in self._rows.tolist())
 
     def filter(self, condition: str | pc.Expression) -> Dataset:
-        """The frames that meet a condition on the manifest's columns; no picture is read.
+        """The frames that meet a condition on the manifest's columns; no image is read.
 
         ``condition`` is an Arrow expression (``pc.field("luma") > 40``) or a pandas one
         (``"luma > 40 and camera_name == 'dock-north'"``, as of ``DataFrame.query``). Raises UsageError for one
@@ -202,9 +202,9 @@ class Dataset(Sequence["Frame"]):
         return tuple(Annotation(**row) for row in table.slice(start, stop - start).to_pylist())
 
     def watched(self, on_read: Callable[[], None]) -> Dataset:
-        """The same frames; ``on_read`` is called for each picture that is read through it, before it is."""
+        """The same frames; ``on_read`` is called for each image that is read through it, before it is."""
         part = self._part(self._rows)
-        part._pictures = Pictures(self._path, on_read)
+        part._images = ImageReader(self._path, on_read)
         return part
 
     def _part(self, rows: npt.NDArray[np.int64]) -> Dataset:
@@ -227,7 +227,7 @@ class Dataset(Sequence["Frame"]):
             "dataset.html.j2",
             dataset=self,
             outcomes={count["values"]: count["counts"] for count in statuses},
-            pictures=[(frame, data_uri(thumbnail(frame.read(), _SHOWN_PX))) for frame in shown],
+            images=[(frame, data_uri(thumbnail(frame.read(), _SHOWN_PX))) for frame in shown],
             width_px=_SHOWN_PX,
         )
 
@@ -240,7 +240,7 @@ def _reopen(path: Path, fingerprint: str, rows: npt.NDArray[np.int64]) -> Datase
 
 
 class Frame:
-    """One frame of a dataset: the columns of its row, and its picture once it is asked for."""
+    """One frame of a dataset: the columns of its row, and its image once it is asked for."""
 
     __slots__ = ("_dataset", "_row")
 
@@ -249,11 +249,11 @@ class Frame:
         self._row = row
 
     def read(self) -> bytes:
-        """The picture as it is stored: a JPEG file's bytes. Raises DatasetError where it cannot be read."""
-        return self._dataset._pictures.read(self._value("file"), self._value("row"))
+        """The image as it is stored: a JPEG file's bytes. Raises DatasetError where it cannot be read."""
+        return self._dataset._images.read(self._value("file"), self._value("row"))
 
     def decode(self, scale: Scale = 1) -> npt.NDArray[np.uint8]:
-        """The picture as an array: uint8, (H, W, 3), RGB.
+        """The image as an array: uint8, (H, W, 3), RGB.
 
         ``scale`` (1, 2, 4 or 8) divides its width and height, rounding up, by the JPEG's own scaling. Raises
         DatasetError where it cannot be read or is damaged.
@@ -314,7 +314,7 @@ class Frame:
 
     @property
     def geometry(self) -> Geometry:
-        """What part of the full frame the picture shows, and how much smaller."""
+        """What part of the full frame the image shows, and how much smaller."""
         return Geometry(*(self._value(name) for name in schema.GEOMETRY))
 
     @property
@@ -326,11 +326,11 @@ class Frame:
         return cast(int, self._value("height"))
 
     def to_full(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the picture in pixels, as permyriads of the camera's full frame."""
+        """A point of the image in pixels, as permyriads of the camera's full frame."""
         return self.geometry.to_full(x, y, self.width_px, self.height_px)
 
     def from_full(self, x: float, y: float) -> tuple[float, float]:
-        """A point in permyriads of the camera's full frame, as pixels of the picture (or beside it)."""
+        """A point in permyriads of the camera's full frame, as pixels of the image (or beside it)."""
         return self.geometry.from_full(x, y, self.width_px, self.height_px)
 
     @property
@@ -355,8 +355,8 @@ class Frame:
         return f"Frame({self.frame_id}, {self.camera_name!r}, {self.timestamp:%FT%T.%fZ}, {self.view!r})"
 
     def _repr_html_(self) -> str:
-        picture = data_uri(thumbnail(self.read(), 2 * _SHOWN_PX))
-        return html("frame.html.j2", frame=self, picture=picture, width_px=2 * _SHOWN_PX)
+        image = data_uri(thumbnail(self.read(), 2 * _SHOWN_PX))
+        return html("frame.html.j2", frame=self, image=image, width_px=2 * _SHOWN_PX)
 
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

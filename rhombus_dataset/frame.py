@@ -18,7 +18,7 @@ class Status(enum.StrEnum):
     FAILED = "failed"
     """The tries are used up, or the request was refused for good."""
     CORRUPT = "corrupt"
-    """What came back is not a whole picture."""
+    """What came back is not a whole image."""
     ERASED = "erased"
     """Removed from the dataset on request."""
 
@@ -48,13 +48,13 @@ def frame_id(camera_uuid: str, timestamp_ms: int, geometry: Geometry) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is measured on the stored bytes of a picture.
+    """What is measured on the stored bytes of an image.
 
     Taken in grey, decoded at the strongest JPEG scale that leaves the shorter side at 256
-    pixels or more (unscaled where the picture is smaller).
+    pixels or more (unscaled where the image is smaller).
 
-    ``width_px``, ``height_px``: the size of the stored picture. ``luma``: mean grey value, 0 to
-    255. ``sharpness``: variance of the Laplacian, 0 for a flat picture. ``dhash``: 64-bit difference
+    ``width_px``, ``height_px``: the size of the stored image. ``luma``: mean grey value, 0 to
+    255. ``sharpness``: variance of the Laplacian, 0 for a flat image. ``dhash``: 64-bit difference
     hash as 16 hex digits, row-major, a bit is 1 where the left neighbour is darker.
     """
 

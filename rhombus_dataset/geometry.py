@@ -17,7 +17,7 @@ Polygon = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Geometry:
-    """What part of the full frame a picture shows, and how much smaller.
+    """What part of the full frame an image shows, and how much smaller.
 
     ``crop_x``, ``crop_y``: the top left corner; ``crop_width``, ``crop_height``: the size; all in
     permyriads, 0 to 10000, inside the frame. ``downscale``: an integer of at least 1, by which
@@ -57,9 +57,9 @@ class Geometry:
         )
 
     def to_full(self, x: float, y: float, width_px: int, height_px: int) -> tuple[float, float]:
-        """A point of the picture, in its pixels, as permyriads of the full frame.
+        """A point of the image, in its pixels, as permyriads of the full frame.
 
-        ``width_px`` and ``height_px`` are the picture's own size, as it came back.
+        ``width_px`` and ``height_px`` are the image's own size, as it came back.
         """
         return (
             self.crop_x + x * self.crop_width / width_px,
@@ -67,9 +67,9 @@ class Geometry:
         )
 
     def from_full(self, x: float, y: float, width_px: int, height_px: int) -> tuple[float, float]:
-        """A point in permyriads of the full frame, as pixels of the picture.
+        """A point in permyriads of the full frame, as pixels of the image.
 
-        The inverse of :meth:`to_full`; a point outside the crop lies outside the picture.
+        The inverse of :meth:`to_full`; a point outside the crop lies outside the image.
         """
         return (
             (x - self.crop_x) * width_px / self.crop_width,
@@ -77,9 +77,9 @@ class Geometry:
         )
 
     def full_size_range(self, width_px: int, height_px: int) -> tuple[range, range]:
-        """The full-frame widths and heights in pixels that could have given a picture this big.
+        """The full-frame widths and heights in pixels that could have given an image this big.
 
-        How the API rounds crops and downscales is not documented, so each side of the picture
+        How the API rounds crops and downscales is not documented, so each side of the image
         may be off by one pixel before and after the downscale.
         """
         return (

@@ -28,7 +28,7 @@ _STATUS_COLOURS: Final = {
     Status.CORRUPT: "#CC79A7",
     Status.ERASED: "#999999",
 }
-_MAX_PICTURES: Final = 100
+_MAX_IMAGES: Final = 100
 
 
 def plot_coverage(dataset: Dataset) -> Figure:
@@ -116,13 +116,13 @@ def plot_measures(dataset: Dataset) -> Figure:
     return figure
 
 
-def plot_pictures(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure:
+def plot_images(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure:
     """Evenly spaced frames, decoded at 1/``scale`` of their size, with what was labelled on them.
 
-    Raises UsageError for fewer than 1 or more than 100 pictures, and DatasetError where one cannot be read.
+    Raises UsageError for fewer than 1 or more than 100 images, and DatasetError where one cannot be read.
     """
-    if not 1 <= count <= _MAX_PICTURES:
-        raise UsageError(f"count: expected 1 to {_MAX_PICTURES} pictures, got {count}")
+    if not 1 <= count <= _MAX_IMAGES:
+        raise UsageError(f"count: expected 1 to {_MAX_IMAGES} images, got {count}")
     frames = [dataset[i * len(dataset) // count] for i in range(min(count, len(dataset)))] if len(dataset) else []
     columns = min(4, max(1, len(frames)))
     rows = max(1, -(-len(frames) // columns))
@@ -133,15 +133,15 @@ def plot_pictures(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure
     if not frames:
         return _nothing(figure, axes[0])
     for place, frame in zip(axes, frames, strict=False):
-        _picture(place, frame, scale)
+        _image(place, frame, scale)
     return figure
 
 
-def _picture(axes: Axes, frame: Frame, scale: Scale) -> None:
-    picture = frame.decode(scale)
-    axes.imshow(picture)
+def _image(axes: Axes, frame: Frame, scale: Scale) -> None:
+    image = frame.decode(scale)
+    axes.imshow(image)
     axes.set_title(f"{frame.camera_name} · {frame.view}\n{frame.local_time:%Y-%m-%d %H:%M:%S}", size=8)
-    across, down = picture.shape[1] / frame.width_px, picture.shape[0] / frame.height_px
+    across, down = image.shape[1] / frame.width_px, image.shape[0] / frame.height_px
     for annotation in frame.annotations:
         if annotation.kind == "box":
             x, y, width, height = annotation.box

@@ -26,7 +26,7 @@ def to_sample(frame: Frame) -> dict[str, Any]:
     """What a frame is to PyTorch unless you say otherwise.
 
     ``image``: a tensor, uint8, (3, H, W), RGB; ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC).
-    Pictures of several sizes do not make a batch: choose one view, or give a ``transform`` of your own.
+    Images of several sizes do not make a batch: choose one view, or give a ``transform`` of your own.
     """
     return {
         "image": torch.from_numpy(frame.decode()).permute(2, 0, 1),

@@ -89,8 +89,8 @@ def request_body(request: FrameRequest) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture came: its encoded bytes, verbatim."""
+class Image:
+    """An image came: its encoded bytes, verbatim."""
 
     image: bytes
     mime_type: str
@@ -146,7 +146,7 @@ class Unreachable:
     reason: str
 
 
-Reply = Picture | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
+Reply = Image | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
 
 
 def parse_reply(http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0) -> Reply:
@@ -198,7 +198,7 @@ def _parse_success(body: bytes) -> Reply:
     if not image:
         return Transient("frameData is empty")
     mime_type = answer.get("mimeType")
-    return Picture(
+    return Image(
         image,
         mime_type if isinstance(mime_type, str) else "image/jpeg",
         _text(answer, "warningMsg"),

@@ -12,7 +12,7 @@ from rhombus_dataset.labels.importer import LabelsOutcome
 
 
 def coco_of(dataset: Path) -> dict[str, Any]:
-    """A COCO file: persons, cars, and busy pictures."""
+    """A COCO file: persons, cars, and busy images."""
     rng = random.Random(5)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

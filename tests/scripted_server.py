@@ -42,7 +42,7 @@ class Answer:
 
 
 def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
-    """A small picture that differs by seed."""
+    """A small image that differs by seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 255, (9, 16, 3), np.uint8)
     rgb = np.asarray(cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -51,7 +51,7 @@ def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
 
 
 def frame_answer(image: bytes, **fields: Any) -> Answer:
-    """The API's answer with a picture; ``fields`` replace or add to its own."""
+    """The API's answer with an image; ``fields`` replace or add to its own."""
     body = {
         "error": False,
         "errorMsg": None,

@@ -1,4 +1,4 @@
-"""Reading a built dataset: by index, slice and condition, from threads and processes, each picture by one read."""
+"""Reading a built dataset: by index, slice and condition, from threads and processes, each image by one read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.errors import DatasetError, UsageError
 from rhombus_dataset.imaging.jpeg import decode_rgb
 from rhombus_dataset.store import schema
-from rhombus_dataset.store.images import Pictures, open_writer
+from rhombus_dataset.store.images import ImageReader, open_writer
 from tests.conftest import build_thousand
 
 
@@ -48,7 +48,7 @@ def test_it_holds_the_frames_that_are_there(dataset: Dataset) -> None:
     pd.testing.assert_frame_equal(dataset.to_pandas(), expected, check_dtype=False)
 
 
-def test_every_picture_is_the_one_of_its_row(dataset: Dataset) -> None:
+def test_every_image_is_the_one_of_its_row(dataset: Dataset) -> None:
     for frame in dataset:
         row = frame.to_dict()
         assert hashlib.sha256(frame.read()).hexdigest() == row["sha256"]
@@ -73,7 +73,7 @@ def test_a_frame_says_what_the_manifest_says(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_a_reduced_decode_is_the_picture_made_smaller(dataset: Dataset, scale: int) -> None:
+def test_a_reduced_decode_is_the_image_made_smaller(dataset: Dataset, scale: int) -> None:
     frame = dataset[0]
     small = frame.decode(scale)  # type: ignore[arg-type]
     height_px, width_px = small.shape[:2]
@@ -119,7 +119,7 @@ def test_conditions_are_those_of_pandas_and_of_arrow(dataset: Dataset) -> None:
         dataset.split("trian")
 
 
-def test_filtering_reads_no_picture(thousand: Path, tmp_path: Path) -> None:
+def test_filtering_reads_no_image(thousand: Path, tmp_path: Path) -> None:
     shutil.copytree(thousand, tmp_path / "copy", ignore=shutil.ignore_patterns("data"))
     part = rhombus_dataset.open_dataset(tmp_path / "copy").filter("view == 'door'")
     assert len(part[:7].to_pandas()) == 7
@@ -180,24 +180,24 @@ sizes = st.lists(st.sampled_from([0, 1, 5, 127, 128, 300, 5_000, 70_000, 1_500_0
 
 
 @given(sizes, st.integers(1, 10))
-def test_every_picture_is_found_wherever_its_page_is(
+def test_every_image_is_found_wherever_its_page_is(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], group: int
 ) -> None:
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(len(sizes))
     content = [rng.bytes(size) for size in sizes]
     table = schema.data_schema().empty_table().slice(0, 0)
-    with open_writer(folder / "pictures.parquet", schema.data_schema()) as writer:
+    with open_writer(folder / "images.parquet", schema.data_schema()) as writer:
         for start in range(0, len(content), group):
-            images = [{"bytes": picture, "path": None} for picture in content[start : start + group]]
-            columns = {name: pa.nulls(len(images), table.schema.field(name).type) for name in table.column_names}
-            columns["image"] = pa.array(images, schema.IMAGE.type)
+            column = [{"bytes": encoded, "path": None} for encoded in content[start : start + group]]
+            columns = {name: pa.nulls(len(column), table.schema.field(name).type) for name in table.column_names}
+            columns["image"] = pa.array(column, schema.IMAGE.type)
             writer.write_table(pa.table(columns, schema=schema.data_schema()))
-    pictures = Pictures(folder)
+    reader = ImageReader(folder)
     for i in rng.permutation(len(content)).tolist():
-        assert pictures.read("pictures.parquet", i) == content[i]
+        assert reader.read("images.parquet", i) == content[i]
     with pytest.raises(DatasetError, match="names row"):
-        pictures.read("pictures.parquet", len(content))
+        reader.read("images.parquet", len(content))
 
 
 @given(st.data())
@@ -210,22 +210,22 @@ def test_a_damaged_data_file_is_told_and_nothing_hangs(
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "x.parquet").write_bytes(content)
-    pictures = Pictures(folder)
+    reader = ImageReader(folder)
     for row in (0, 57, 199):
         # Any other error, and any hang, would fail this test.
         with contextlib.suppress(DatasetError):
-            pictures.read("x.parquet", row)
+            reader.read("x.parquet", row)
 
 
 def test_a_rewritten_file_is_refused_with_the_reason(thousand: Path, tmp_path: Path) -> None:
     source = next((thousand / "data").glob("*.parquet"))
     pq.write_table(pq.read_table(source), tmp_path / "x.parquet", compression="zstd")
     with pytest.raises(DatasetError, match="no plain, uncompressed column"):
-        Pictures(tmp_path).read("x.parquet", 0)
+        ImageReader(tmp_path).read("x.parquet", 0)
 
 
-def test_one_picture_costs_one_read(thousand: Path) -> None:
-    """What the process reads from files is about the picture, not the row group of a hundred."""
+def test_one_image_costs_one_read(thousand: Path) -> None:
+    """What the process reads from files is about the image, not the row group of a hundred."""
     dataset = rhombus_dataset.open_dataset(thousand)
 
     def read_so_far() -> int:
@@ -236,5 +236,5 @@ def test_one_picture_costs_one_read(thousand: Path) -> None:
     dataset[0].read()
     before = read_so_far()
     own = read_so_far() - before
-    picture = dataset[50].read()
-    assert read_so_far() - before - 2 * own <= len(picture) + 2000
+    image = dataset[50].read()
+    assert read_so_far() - before - 2 * own <= len(image) + 2000

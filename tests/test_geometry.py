@@ -33,7 +33,7 @@ def test_crop_and_back_is_the_identity(g: Geometry, x: float, y: float, width: i
 
 
 @given(geometries(), sizes, sizes)
-def test_corners_of_the_picture_are_corners_of_the_crop(g: Geometry, width: int, height: int) -> None:
+def test_corners_of_the_image_are_corners_of_the_crop(g: Geometry, width: int, height: int) -> None:
     assert g.to_full(0, 0, width, height) == (g.crop_x, g.crop_y)
     assert g.to_full(width, height, width, height) == pytest.approx(
         (g.crop_x + g.crop_width, g.crop_y + g.crop_height)
@@ -43,7 +43,7 @@ def test_corners_of_the_picture_are_corners_of_the_crop(g: Geometry, width: int,
 @given(geometries(), st.integers(16, 8000), st.integers(16, 8000), st.booleans(), st.booleans())
 @example(Geometry(5, 0, 0, 1, 8844), 16, 494, False, False)
 @settings(max_examples=1000)
-def test_the_full_size_is_among_those_that_a_picture_implies(
+def test_the_full_size_is_among_those_that_a_image_implies(
     g: Geometry, width: int, height: int, up: bool, crop_first: bool
 ) -> None:
     """However a server rounds, and whichever of crop and downscale comes first."""

@@ -28,7 +28,7 @@ LAYERS = [
         "scout_pass",
     ],
     # one effect
-    ["storage", "pictures", "credentials", "decode", "quota", "sources"],
+    ["storage", "images", "credentials", "decode", "quota", "sources"],
     # unit
     ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations", "top_up"],
     # whole

@@ -17,7 +17,7 @@ from rhombus_dataset.errors import UsageError
 from tests.conftest import CONFIGS
 from tests.labelled import label
 
-ALL = [plots.plot_coverage, plots.plot_outcomes, plots.plot_timeline, plots.plot_measures, plots.plot_pictures]
+ALL = [plots.plot_coverage, plots.plot_outcomes, plots.plot_timeline, plots.plot_measures, plots.plot_images]
 PLAN = """
 version: 1
 name: autumn
@@ -92,14 +92,14 @@ def test_measures_have_every_frame_once(dataset: Dataset) -> None:
         assert sum(patch.get_xy()[1:-1:2, 1].sum() for patch in axes.patches) == len(dataset)
 
 
-def test_pictures_carry_their_boxes(dataset: Dataset) -> None:
-    figure = plots.plot_pictures(dataset[:6], count=6, scale=1)
+def test_images_carry_their_boxes(dataset: Dataset) -> None:
+    figure = plots.plot_images(dataset[:6], count=6, scale=1)
     boxes = [annotation for frame in dataset[:6] for annotation in frame.annotations if annotation.kind == "box"]
     drawn: list[Any] = [patch for axes in figure.axes for patch in axes.patches]
     assert len(drawn) == len(boxes) > 0
     assert [patch.get_width() for patch in drawn] == [box.width for box in boxes]
     with pytest.raises(UsageError, match="1 to 100"):
-        plots.plot_pictures(dataset, count=0)
+        plots.plot_images(dataset, count=0)
 
 
 @pytest.mark.parametrize("plot", ALL)

@@ -163,6 +163,6 @@ def test_mlcroissant_validates_and_reads_a_thousand_frames(
 def test_mlcroissant_reads_the_jpeg_format(built: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened = croissant(built / "jpeg", caplog)
     names = {record["frames/file_name"] for record in opened.records("frames")}
-    pictures = {record["pictures_by_name/file_name"]: record for record in opened.records("pictures_by_name")}
-    assert names == pictures.keys()
+    images = {record["pictures_by_name/file_name"]: record for record in opened.records("pictures_by_name")}
+    assert names == images.keys()
     assert len(names) == sum(counts(built / "jpeg").values())

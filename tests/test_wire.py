@@ -61,10 +61,10 @@ def test_what_is_no_video_uuid_is_refused(bad: str) -> None:
         wire.canonical_uuid(bad)
 
 
-def test_an_answer_with_a_picture() -> None:
-    assert wire.parse_reply(200, with_image()) == wire.Picture(IMAGE, "image/jpeg")
+def test_an_answer_with_a_image() -> None:
+    assert wire.parse_reply(200, with_image()) == wire.Image(IMAGE, "image/jpeg")
     told = wire.parse_reply(200, with_image(status="AVAILABLE", error=False, warningMsg="clock  drift"))
-    assert told == wire.Picture(IMAGE, "image/jpeg", "clock drift")
+    assert told == wire.Image(IMAGE, "image/jpeg", "clock drift")
 
 
 @pytest.mark.parametrize("status", sorted(wire.PERMANENT_STATUSES))
@@ -96,7 +96,7 @@ def test_the_rules_for_answers_without_a_status() -> None:
     [b"", b"<html>busy</html>", b"[]", b'{"frameData": "@@@@"}', b'{"frameData": "QUJ"}',
      b'{"frameData": ""}', b'{"frameData": 7}', b'{"status": "AVAILABLE"}', b'{"frameData": "QU\\nJD"}'],
 )  # fmt: skip
-def test_garbage_is_worth_another_try_and_never_a_picture(body: bytes) -> None:
+def test_garbage_is_worth_another_try_and_never_a_image(body: bytes) -> None:
     assert isinstance(wire.parse_reply(200, body), wire.Transient)
 
 

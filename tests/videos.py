@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def picture(number: int, width_px: int = 320, height_px: int = 240) -> npt.NDArray[np.uint8]:
+def image(number: int, width_px: int = 320, height_px: int = 240) -> npt.NDArray[np.uint8]:
     """Frame ``number``: uint8, (H, W, 3), RGB."""
     rgb = np.full((height_px, width_px, 3), 40, np.uint8)
     rgb[:, :, 1] = np.linspace(30, 120, width_px).astype(np.uint8)
@@ -45,7 +45,7 @@ def write_video(
         stream.codec_context.max_b_frames = b_frames
         stream.options = ({"crf": "18"} if codec == "libx264" else {}) | (options or {})
         for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image(number), format="rgb24")
             frame.pts = round(time / time_base)
             frame.time_base = time_base
             for packet in stream.encode(frame):

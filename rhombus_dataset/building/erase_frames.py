@@ -31,7 +31,7 @@ class ErasureOutcome:
 def erase_frames(out: Path, camera: str, start: LocalTime | None, end: LocalTime | None) -> ErasureOutcome:
     """Erase every frame of a camera (name or UUID) from ``start`` to before ``end``; None is without bound.
 
-    The pictures go from data, journals and the report, what was labelled on them from the annotations, and
+    The images go from data, journals and the report, what was labelled on them from the annotations, and
     their rows of the manifest become `erased`. Frames of that
     time that are not built yet are never asked for. Ends what an interrupted erasure has left.
 

@@ -21,7 +21,7 @@ from rhombus_dataset.sources import FrameSource
 BACKOFF_BASE_S: Final = 1.0
 BACKOFF_CAP_S: Final = 60.0
 TRIES_FOR_DAMAGE: Final = 3
-"""A damaged picture may have been damaged on the way; one that stays damaged is `corrupt`."""
+"""A damaged image may have been damaged on the way; one that stays damaged is `corrupt`."""
 UNREACHABLE_LIMIT_S: Final = 60.0
 """A host that has answered before and is silent for this long stops the build."""
 UNREACHABLE_AT_START_S: Final = 10.0
@@ -141,7 +141,7 @@ class Fetcher:
     def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Outcome, int]:
         """The outcome if no more is tried, and how many tries this kind of outcome is worth."""
         match reply:
-            case wire.Picture(image=image, mime_type=mime_type, warning=warning):
+            case wire.Image(image=image, mime_type=mime_type, warning=warning):
                 if mime_type not in jpeg.MIME_TYPES:
                     reason = f"not a JPEG but {mime_type[:80]}"
                     return Outcome(Status.CORRUPT, reason=reason), TRIES_FOR_DAMAGE
@@ -176,7 +176,7 @@ def _ceiling_s(times: int) -> float:
 
 
 def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Outcome:
-    """The ``ok`` outcome for a picture that came: masked, measured and hashed.
+    """The ``ok`` outcome for an image that came: masked, measured and hashed.
 
     Raises jpeg.DamagedImage.
     """

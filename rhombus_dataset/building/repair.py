@@ -26,7 +26,7 @@ from rhombus_dataset.store.files import exclusive_lock, remove
 def reopen_shards(out: Path, stems: Iterable[str]) -> tuple[int, int]:
     """Take the shards named ``stems`` apart. Returns how many rows were kept, and how many are to be asked for.
 
-    Every picture that is kept has been compared with its sha256 and decoded. Raises DatasetError where the
+    Every image that is kept has been compared with its sha256 and decoded. Raises DatasetError where the
     lock is damaged, and StorageError.
     """
     schedules = rounds(out, load_lock(out))
@@ -82,16 +82,16 @@ def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
 
 
 def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
-    """Without a manifest slice: the pictures, which carry their own columns."""
+    """Without a manifest slice: the images, which carry their own columns."""
     path = out / layout.data_file(shard.stem)
     if not path.is_file():
         folder = out / layout.data_folder(shard.stem)
-        for picture in sorted(folder.glob("*.jpg")) if folder.is_dir() else ():
-            image = picture.read_bytes()
+        for path in sorted(folder.glob("*.jpg")) if folder.is_dir() else ():
+            image = path.read_bytes()
             measured = _measured(image)
             if measured is not None:
                 sha256 = hashlib.sha256(image).hexdigest()
-                yield picture.stem, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
+                yield path.stem, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
         return
     try:
         with pq.ParquetFile(path) as file:

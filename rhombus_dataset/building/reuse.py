@@ -91,7 +91,7 @@ class ReusedFrames:
         self._has: dict[str, npt.NDArray[np.bool_]] = {}
 
     def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
-        """As :meth:`Holdings.of`. Every picture is read and compared with its sha256."""
+        """As :meth:`Holdings.of`. Every image is read and compared with its sha256."""
         if shard.stem not in self._has:
             has = np.zeros(shard.stop - shard.start, np.bool_)
             at = self._find(shard)
@@ -155,21 +155,21 @@ class ErasedFrames:
 def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]]:
     """The frames of manifest rows, by their place in ``table``; those that are damaged are left out.
 
-    Rows of one data file must stand together. One row group of pictures is in memory at a time.
+    Rows of one data file must stand together. One row group of images is in memory at a time.
     """
     rows = table.to_pylist()
     for i, row in enumerate(rows):
         if row["status"] != Status.OK:
             warning = _api_warning(row)
             yield i, Outcome(Status(row["status"]), reason=row["reason"], warning=warning)
-    for i, image in _pictures(folder, rows):
+    for i, image in _images(folder, rows):
         row = rows[i]
         if hashlib.sha256(image).hexdigest() == row["sha256"]:
             yield i, frame_of(row, image)
 
 
 def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
-    """An ``ok`` row with its picture, as it was when it came."""
+    """An ``ok`` row with its image, as it was when it came."""
     return Outcome(
         Status.OK,
         warning=_api_warning(row),
@@ -180,7 +180,7 @@ def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
     )
 
 
-def _pictures(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
+def _images(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
     by_file: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         if row["status"] == Status.OK and _is_inside(row["file"]):

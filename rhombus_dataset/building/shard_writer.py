@@ -22,7 +22,7 @@ from rhombus_dataset.store.files import as_storage_error, sha256_of, staged_file
 from rhombus_dataset.store.journal import Journal, JournalReader, Record
 
 MAX_FULL_SIDE_PX: Final = 20_000
-"""No camera has a longer side: a picture that implies one was not cropped or scaled as asked."""
+"""No camera has a longer side: an image that implies one was not cropped or scaled as asked."""
 
 
 def commit_shard(
@@ -129,14 +129,14 @@ def _write_parquet(path: Path, table: pa.Table, records: list[Record], reading: 
 
 
 def _image_column(names: list[str], records: list[Record], reading: JournalReader) -> pa.Array:
-    """The pictures as Arrow's own buffers, read straight into them from the journal."""
+    """The images as Arrow's own buffers, read straight into them from the journal."""
     offsets = np.zeros(len(records) + 1, np.int32)
     np.cumsum([record.stop - record.start for record in records], out=offsets[1:])
     content = np.empty(int(offsets[-1]), np.uint8)
     target = memoryview(content.data)
     bounds = offsets.tolist()
     for record, start, stop in zip(records, bounds[:-1], bounds[1:], strict=True):
-        reading.picture_into(record, target[start:stop])
+        reading.image_into(record, target[start:stop])
     encoded = pa.Array.from_buffers(pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
     return pa.StructArray.from_arrays([encoded, pa.array(names, pa.string())], fields=list(schema.IMAGE.type))
 
@@ -146,7 +146,7 @@ def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: Jo
     files: list[tuple[str, str]] = []
     with staged_folder(path) as staged:
         for name, record in zip(names, records, strict=True):
-            (staged / name).write_bytes(reading.picture(record))
+            (staged / name).write_bytes(reading.image_bytes(record))
             files.append((name, record.frame.sha256 or ""))
         pq.write_table(
             table.add_column(0, "file_name", pa.array(names, pa.string())),
@@ -158,10 +158,10 @@ def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: Jo
 
 
 def _size_warnings(schedule: Schedule, records: list[Record]) -> dict[int, str]:
-    """Rows whose picture was probably not cropped or scaled as asked, and why.
+    """Rows whose image was probably not cropped or scaled as asked, and why.
 
-    The full frame's size is not known. But every picture implies a range for it, and the ranges of one
-    camera's pictures should share a size; those that disagree with most are told.
+    The full frame's size is not known. But every image implies a range for it, and the ranges of one
+    camera's images should share a size; those that disagree with most are told.
     """
     sizes: dict[str, dict[tuple[Geometry, int, int], list[int]]] = {}
     for record in records:

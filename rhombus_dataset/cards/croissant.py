@@ -155,7 +155,7 @@ def _jpeg_records() -> list[dict[str, Any]]:
         "dataType": "sc:Text",
         "source": {"fileSet": {"@id": "data"}, "extract": {"column": "file_name"}},
     }
-    pictures = {
+    images = {
         "@type": "cr:RecordSet",
         "@id": "pictures_by_name",
         "name": "pictures_by_name",
@@ -173,7 +173,7 @@ def _jpeg_records() -> list[dict[str, Any]]:
             )
         ],
     }
-    return [_record_set("data", [names]), pictures]
+    return [_record_set("data", [names]), images]
 
 
 def _record_set(source: str, first: list[dict[str, Any]]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _data_files(folder: Path, lock: Lock, rows: pd.DataFrame) -> list[DataFiles]
     files = []
     for name in split_names(lock.splits):
         pattern = f"{layout.DATA_FOLDER}/{name}-*" + (".parquet" if lock.data_format == "parquet" else "/*")
-        # A split without a single picture is not one that can be loaded.
+        # A split without a single image is not one that can be loaded.
         if by_split.get(name, 0):
             size = sum(p.stat().st_size for p in sorted(folder.glob(pattern)) if p.is_file())
             files.append(DataFiles(name, pattern, size, int(by_split[name])))

@@ -22,7 +22,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     """``images/<split>/<frame_id>.jpg``, and ``annotations/instances_<split>.json`` for each split.
 
     Image and category ids are whole numbers, categories the same in every split. Frames of one burst share a
-    ``seq_id``. Classes of whole pictures are annotations without ``bbox``, as COCO Camera Traps has them, which
+    ``seq_id``. Classes of whole images are annotations without ``bbox``, as COCO Camera Traps has them, which
     readers of plain COCO refuse: they stand in files of their own, ``annotations/classes_<split>.json``.
     """
     for _ in write_images(dataset, folder):

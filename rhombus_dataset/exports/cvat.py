@@ -1,4 +1,4 @@
-"""CVAT: pictures with the manifest that its cloud storages are read by, and what is labelled already.
+"""CVAT: images with the manifest that its cloud storages are read by, and what is labelled already.
 
 https://docs.cvat.ai/docs/dataset_management/dataset_manifest/ and
 https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
@@ -32,7 +32,7 @@ def write(dataset: Dataset, folder: Path) -> None:
                 "width": frame.width_px,
                 "height": frame.height_px,
                 "meta": {"related_images": []},
-                # The format's checksum, of the picture's bytes.
+                # The format's checksum, of the image's bytes.
                 "checksum": hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest(),
             }
             manifest.write(json.dumps(entry, separators=(",", ":")) + "\n")

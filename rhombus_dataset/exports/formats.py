@@ -26,7 +26,7 @@ def run_export(dataset: Dataset, to: str, out: Path) -> None:
     """Write the frames of ``dataset``, which may be a part of one, as ``to`` into the new folder ``out``.
 
     The folder appears under its name once it is whole; a run that is cut short leaves nothing there. The
-    same frames and annotations give the same bytes. Memory is bounded, whatever the count of pictures.
+    same frames and annotations give the same bytes. Memory is bounded, whatever the count of images.
 
     Raises UsageError for an unknown format or a folder that holds something, DatasetError and StorageError.
     """

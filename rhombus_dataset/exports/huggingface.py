@@ -25,7 +25,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     """``data/train-00000-of-00002.parquet`` and so on, and the card as README.md.
 
     Where there are annotations, boxes are in ``objects`` (``bbox``: x, y, width, height in pixels of the stored
-    picture; ``category``) and classes of whole pictures in ``classes``.
+    image; ``category``) and classes of whole images in ``classes``.
     """
     data_schema, features = _schema(set(dataset.annotations().column("kind").to_pylist()))
     (folder / layout.DATA_FOLDER).mkdir()
@@ -77,7 +77,7 @@ def _write_file(path: Path, part: Dataset, data_schema: pa.Schema) -> None:
         for number, frame in enumerate(part, 1):
             content.append({"bytes": frame.read(), "path": f"{frame.frame_id}.jpg"})
             size += len(content[-1]["bytes"])
-            full = len(content) == images.ROW_GROUP_PICTURES or size > images.ROW_GROUP_BYTES
+            full = len(content) == images.ROW_GROUP_IMAGES or size > images.ROW_GROUP_BYTES
             if full or number == len(part):
                 writer.write_table(_table(part[start:number], content, data_schema))
                 start, size, content = number, 0, []

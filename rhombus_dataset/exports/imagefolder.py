@@ -1,4 +1,4 @@
-"""Hugging Face ``imagefolder``: pictures by split, and their fields beside them."""
+"""Hugging Face ``imagefolder``: images by split, and their fields beside them."""
 
 from __future__ import annotations
 

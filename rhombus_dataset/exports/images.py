@@ -1,4 +1,4 @@
-"""What several formats share: picture files by split, and the manifest's row as JSON."""
+"""What several formats share: image files by split, and the manifest's row as JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIELDS: Final = tuple(field.name for field in (*schema.PLANNED, *schema.MEASURED
 
 
 def image_name(frame: Frame) -> str:
-    """Where an export puts the picture, whatever the frame's camera is called."""
+    """Where an export puts the image, whatever the frame's camera is called."""
     return f"images/{frame.split}/{frame.frame_id}.jpg"
 
 
 def write_images(dataset: Dataset, folder: Path) -> Iterator[tuple[Frame, str]]:
-    """Write each picture as it is stored; yields the frame and its file, relative to ``folder``."""
+    """Write each image as it is stored; yields the frame and its file, relative to ``folder``."""
     for split in dataset.splits:
         (folder / "images" / split).mkdir(parents=True)
     for frame in dataset:

@@ -22,7 +22,7 @@ _CLASSES: Final = "class"
 def write(dataset: Dataset, folder: Path) -> None:
     """``images/<split>/<frame_id>.jpg``, ``tasks.json`` and ``label_config.xml``.
 
-    The tasks name pictures as Label Studio serves local files, with this folder as its
+    The tasks name images as Label Studio serves local files, with this folder as its
     ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`` and ``images`` in it as the local storage.
     """
     with (folder / "tasks.json").open("w", encoding="utf-8") as file:
@@ -64,7 +64,7 @@ def _results(frame: Frame, annotations: list[Annotation]) -> Iterator[dict[str, 
             result |= {"type": "choices", "from_name": _CLASSES, "value": {"choices": [annotation.label]}}
         else:
             x, y, width, height = annotation.box
-            # The format's unit is percent of the picture.
+            # The format's unit is percent of the image.
             value = {
                 "x": 100 * x / frame.width_px,
                 "y": 100 * y / frame.height_px,

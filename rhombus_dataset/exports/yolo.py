@@ -18,7 +18,7 @@ _KEYS: Final = {"validation": "val"}
 def write(dataset: Dataset, folder: Path) -> None:
     """``images/<split>/<frame_id>.jpg``, ``labels/<split>/<frame_id>.txt`` where there are boxes, ``data.yaml``.
 
-    A picture without a label file is background to the format. Classes of whole pictures have no place in it.
+    An image without a label file is background to the format. Classes of whole images have no place in it.
     """
     boxes = dataset.annotations().filter(pc.field("kind") == "box")
     labels = sorted(set(boxes.column("label").to_pylist()))

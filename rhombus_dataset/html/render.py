@@ -27,5 +27,5 @@ def html(template: str, **values: Any) -> str:
 
 
 def data_uri(jpeg: bytes) -> str:
-    """A picture that stands in a page itself."""
+    """An image that stands in a page itself."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

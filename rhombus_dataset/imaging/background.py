@@ -1,9 +1,9 @@
-"""What is new in the pictures of a fixed camera, against what it usually shows at that time.
+"""What is new in the images of a fixed camera, against what it usually shows at that time.
 
-Small grey pictures are compared as logarithms: a change of light is then a difference that varies slowly over the
-picture, and goes with its local mean, while things have edges, and stay. What a place usually shows, and how
-much it differs from one picture to the next (leaves, rain, a sensor at night, a burned-in clock), is learnt from
-the pictures themselves, so there is no one threshold for all cameras. Arithmetic is on integers, the same on
+Small grey images are compared as logarithms: a change of light is then a difference that varies slowly over the
+image, and goes with its local mean, while things have edges, and stay. What a place usually shows, and how
+much it differs from one image to the next (leaves, rain, a sensor at night, a burned-in clock), is learnt from
+the images themselves, so there is no one threshold for all cameras. Arithmetic is on integers, the same on
 every machine.
 """
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rhombus_dataset.imaging.jpeg import SMALL_GREY
 
 REACH: Final = 10
-"""Cells in each direction over which a change of light is taken to be even: a fifth of the picture's width."""
+"""Cells in each direction over which a change of light is taken to be even: a fifth of the image's width."""
 FLOOR: Final = 14
 """A cell may always differ by so many sixty-fourths of an octave: by 16 % of its light."""
 NOISES: Final = 3
@@ -27,15 +27,15 @@ NOISES: Final = 3
 NOISE_QUANTILE: Final = 0.8
 """A cell's noise is what it differs by at most in so many of the pairs of neighbours in time."""
 SPREAD_QUANTILE: Final = 0.7
-"""And from its middle value, in so many of the pictures: shadows that wander, clouds."""
+"""And from its middle value, in so many of the images: shadows that wander, clouds."""
 MIN_CELLS: Final = 8
-"""So many cells that hang together must be new: 0.15 % of the picture."""
+"""So many cells that hang together must be new: 0.15 % of the image."""
 SAME_EDGES: Final = 0.8
 """What changed is light, not a thing, if it correlates so well with what was there."""
 USUAL_TIMES: Final = 3
 """And so many times what is usual at that hour, where something always is: rain."""
 SIGNATURE: Final = (6, 8)
-"""Rows and columns of the signature by which pictures with something new are told apart."""
+"""Rows and columns of the signature by which images with something new are told apart."""
 CLOCK_RATE: Final = 0.4
 """A cell of a clock's seconds differs in more than so many of the pairs."""
 CLOCK_ROWS: Final = 8
@@ -53,7 +53,7 @@ _BLOCK: Final = (SMALL_GREY[0] // SIGNATURE[0], SMALL_GREY[1] // SIGNATURE[1])
 
 
 def _areas() -> npt.NDArray[np.int32]:
-    """How many cells of the picture are within reach of each."""
+    """How many cells of the image are within reach of each."""
     rows, columns = (
         np.minimum(np.arange(size) + REACH + 1, size) - np.maximum(np.arange(size) - REACH, 0)
         for size in SMALL_GREY
@@ -70,7 +70,7 @@ Logs = npt.NDArray[np.int16]
 @dataclass(frozen=True, slots=True)
 class Background:
     """What a camera usually shows at a time, all int16, (54, 96): the middle value of each cell, how much it
-    differs from picture to picture, and how much from its middle value; and where a clock runs (bool)."""
+    differs from image to image, and how much from its middle value; and where a clock runs (bool)."""
 
     background: Logs
     noise: Logs
@@ -85,7 +85,7 @@ class Background:
 
 
 def log_luma(grey: Greys) -> Logs:
-    """The logarithms of a small grey picture, less its own middle value: int16, (54, 96), 64 an octave."""
+    """The logarithms of a small grey image, less its own middle value: int16, (54, 96), 64 an octave."""
     # The middle of the logarithms is the logarithm of the middle, which is counted faster than sorted.
     middle = int(np.searchsorted(np.cumsum(np.bincount(grey.ravel(), minlength=256)), grey.size // 2, side="right"))
     values: Logs = _LOG[grey] - _LOG[middle]
@@ -93,7 +93,7 @@ def log_luma(grey: Greys) -> Logs:
 
 
 def fit_background(pairs: list[tuple[Logs, Logs]]) -> Background:
-    """What is usual, from pairs of pictures that follow each other."""
+    """What is usual, from pairs of images that follow each other."""
     values = np.array([one for pair in pairs for one in pair], np.int16)
     background = _quantile(values, 0.5)
     apart = np.array([_magnitude(after, before) for before, after in pairs], np.int16)
@@ -116,7 +116,7 @@ def median_background(habits: list[Background]) -> Background:
 
 
 def new_cells(values: Logs, background: Logs, limit: Logs) -> npt.NDArray[np.bool_]:
-    """Which cells of a picture are new: bool, (54, 96).
+    """Which cells of an image are new: bool, (54, 96).
 
     A cell alone, or a line of them, does not count: drops and streaks are thinner than things. Nor do a few that
     hang together.
@@ -149,7 +149,7 @@ def _is_light(values: Logs, background: Logs, mine: npt.NDArray[np.uint8]) -> bo
 
 
 def structure(values: Logs) -> npt.NDArray[np.int64]:
-    """What of a picture is no matter of light: int64, without the rows in which clocks are burned in."""
+    """What of an image is no matter of light: int64, without the rows in which clocks are burned in."""
     return _apart(values)[CLOCK_ROWS:-CLOCK_ROWS].astype(np.int64)
 
 
@@ -162,7 +162,7 @@ def signature(values: Logs, background: Logs, new: npt.NDArray[np.bool_]) -> npt
 
 
 def _magnitude(values: Logs, other: Logs) -> Logs:
-    """By how much two pictures differ in each cell, less what is common to its surroundings."""
+    """By how much two images differ in each cell, less what is common to its surroundings."""
     return np.abs(_apart(values - other))
 
 

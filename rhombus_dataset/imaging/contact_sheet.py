@@ -1,4 +1,4 @@
-"""Small pictures on one sheet, with the crops and masks of a plan drawn on them."""
+"""Small images on one sheet, with the crops and masks of a plan drawn on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet, or the reason why there is none.
+    """One image of the sheet, or the reason why there is none.
 
     ``image``: uint8, (H, W, 3), RGB, showing the full frame. ``crops`` are outlined, with their names;
     ``masks`` are covered.
@@ -40,17 +40,17 @@ class Tile:
 def contact_sheet(tiles: Sequence[Tile]) -> bytes:
     """The sheet as JPEG. Raises ValueError for none or more than 200 tiles."""
     if not 1 <= len(tiles) <= MAX_TILES:
-        raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} pictures, got {len(tiles)}")
+        raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} images, got {len(tiles)}")
     columns = min(len(tiles), max(1, round(math.sqrt(len(tiles) * 1.2))))
     rows = -(-len(tiles) // columns)
-    drawn = [_picture(tile) for tile in tiles]
-    height = max(picture.shape[0] for picture in drawn)
+    drawn = [_draw_tile(tile) for tile in tiles]
+    height = max(image.shape[0] for image in drawn)
     cell_w, cell_h = TILE_PX + _MARGIN_PX, height + _CAPTION_PX + _MARGIN_PX
     sheet = np.full((rows * cell_h + _MARGIN_PX, columns * cell_w + _MARGIN_PX, 3), 24, np.uint8)
-    for i, (tile, picture) in enumerate(zip(tiles, drawn, strict=True)):
+    for i, (tile, image) in enumerate(zip(tiles, drawn, strict=True)):
         top = _MARGIN_PX + i // columns * cell_h
         left = _MARGIN_PX + i % columns * cell_w
-        sheet[top : top + picture.shape[0], left : left + TILE_PX] = picture
+        sheet[top : top + image.shape[0], left : left + TILE_PX] = image
         for line, text in enumerate(tile.caption[:2]):
             place = (left + 2, top + height + 18 + line * 20)
             shade = (235, 235, 235) if line == 0 else (160, 160, 160)
@@ -58,7 +58,7 @@ def contact_sheet(tiles: Sequence[Tile]) -> bytes:
     return encode_rgb(sheet)
 
 
-def _picture(tile: Tile) -> npt.NDArray[np.uint8]:
+def _draw_tile(tile: Tile) -> npt.NDArray[np.uint8]:
     if tile.image is None:
         empty = np.full((TILE_PX * 9 // 16, TILE_PX, 3), 48, np.uint8)
         text = _plain(tile.reason or "no frame")[:44]
@@ -66,7 +66,7 @@ def _picture(tile: Tile) -> npt.NDArray[np.uint8]:
         return empty
     height = max(1, min(TILE_PX * 2, round(tile.image.shape[0] * TILE_PX / tile.image.shape[1])))
     shrinks = tile.image.shape[1] > TILE_PX
-    picture = np.asarray(
+    canvas = np.asarray(
         cv2.resize(
             tile.image,
             (TILE_PX, height),
@@ -77,8 +77,8 @@ def _picture(tile: Tile) -> npt.NDArray[np.uint8]:
     if tile.masks:
         covered = mask_pixels(tile.masks, Geometry(), TILE_PX, height)
         stripes = (np.indices(covered.shape).sum(axis=0) // 6) % 2 == 0
-        picture[covered] = 0
-        picture[covered & stripes] = 70
+        canvas[covered] = 0
+        canvas[covered & stripes] = 70
     for i, (name, geometry) in enumerate(tile.crops.items()):
         colour = _COLOURS[i % len(_COLOURS)]
         left, top = Geometry().from_full(geometry.crop_x, geometry.crop_y, TILE_PX, height)
@@ -86,12 +86,12 @@ def _picture(tile: Tile) -> npt.NDArray[np.uint8]:
             geometry.crop_x + geometry.crop_width, geometry.crop_y + geometry.crop_height, TILE_PX, height
         )
         corners = (round(left), round(top)), (round(right) - 1, round(bottom) - 1)
-        cv2.rectangle(picture, *corners, (0, 0, 0), 3)
-        cv2.rectangle(picture, *corners, colour, 1)
+        cv2.rectangle(canvas, *corners, (0, 0, 0), 3)
+        cv2.rectangle(canvas, *corners, colour, 1)
         place = (round(left) + 5, round(top) + 16 + 16 * (i % 4))
-        cv2.putText(picture, _plain(name), place, _FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(picture, _plain(name), place, _FONT, 0.45, colour, 1, cv2.LINE_AA)
-    return picture
+        cv2.putText(canvas, _plain(name), place, _FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(canvas, _plain(name), place, _FONT, 0.45, colour, 1, cv2.LINE_AA)
+    return canvas
 
 
 def _plain(text: str) -> str:

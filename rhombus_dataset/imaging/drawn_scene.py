@@ -1,6 +1,6 @@
 """The drawn ``demo`` scene: a loading dock with day and night, vehicles, people and quiet stretches.
 
-Every millisecond has its own picture, a pure function of (camera, time, UTC offset). A strip of black and
+Every millisecond has its own image, a pure function of (camera, time, UTC offset). A strip of black and
 white blocks along the lower edge states camera and time, so that a test can read back which frame it got.
 """
 
@@ -68,7 +68,7 @@ class Passer:
 
 
 def passers(camera_uuid: str, timestamp_ms: int) -> list[Passer]:
-    """The truth about the scene before a camera: who is in the picture, the visible part of each, if any."""
+    """The truth about the scene before a camera: who is in the image, the visible part of each, if any."""
     found = []
     for thing in _things(int(camera_code(camera_uuid), 16), timestamp_ms):
         half_px, above_px, below_px = (120, 110, 22) if thing.kind == "vehicle" else (24, 152, 5)
@@ -81,7 +81,7 @@ def passers(camera_uuid: str, timestamp_ms: int) -> list[Passer]:
 
 
 def read_stamp(rgb: npt.NDArray[np.uint8], geometry: Geometry = WHOLE) -> Stamp | None:
-    """What the strip states in a picture of the scene that holds all of it.
+    """What the strip states in an image of the scene that holds all of it.
 
     ``rgb``: uint8, (H, W, 3), at any size at which a block has five pixels or more; ``geometry``: what was
     asked for. None where there is no strip, or where it cannot be read without doubt.

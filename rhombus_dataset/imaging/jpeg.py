@@ -1,7 +1,7 @@
-"""Encoded pictures to arrays and measures, strictly: damage is found, not guessed over.
+"""Encoded images to arrays and measures, strictly: damage is found, not guessed over.
 
 The only module that knows the image libraries. ``simplejpeg`` raises for data that is damaged in the
-middle, where ``cv2.imdecode`` returns a picture and writes a line to stderr.
+middle, where ``cv2.imdecode`` returns an image and writes a line to stderr.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ MIME_TYPES: Final = ("image/jpeg", "image/jpg")
 
 MEASURED_SIDE_PX: Final = 256
 MAX_PIXELS: Final = 100_000_000
-"""A picture that claims to be larger is refused before it is decoded."""
+"""An image that claims to be larger is refused before it is decoded."""
 SMALL_GREY: Final = (54, 96)
-"""Rows and columns of the small grey pictures that frames are compared by."""
+"""Rows and columns of the small grey images that frames are compared by."""
 MASKED_QUALITY: Final = 95
-"""JPEG quality of a picture that had to be encoded again because a mask was painted on it."""
+"""JPEG quality of an image that had to be encoded again because a mask was painted on it."""
 
 
 class DamagedImage(ValueError):
-    """The bytes are not one whole picture of a kind that can be read."""
+    """The bytes are not one whole image of a kind that can be read."""
 
 
 def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
-    """The picture as an array: uint8, (H, W, 3), RGB.
+    """The image as an array: uint8, (H, W, 3), RGB.
 
     ``scale`` divides its width and height (rounding up) by the JPEG's own scaling, which costs less than
     decoding it whole. Raises DamagedImage for anything but one whole JPEG.
@@ -73,7 +73,7 @@ def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str =
 
 
 def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
-    """The picture as 54 rows of 96 grey values: uint8, (54, 96), each the mean of its part, rounded down.
+    """The image as 54 rows of 96 grey values: uint8, (54, 96), each the mean of its part, rounded down.
 
     Decoded at the strongest JPEG scale that has as many pixels. Exact integers: the same on every machine. Raises
     DamagedImage.
@@ -92,7 +92,7 @@ def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """The parts of a picture that are the cells of the small one: their corners in its integral, bottom right, top
+    """The parts of an image that are the cells of the small one: their corners in its integral, bottom right, top
     right, bottom left and top left, and their areas."""
 
     corners: npt.NDArray[np.int64]
@@ -104,18 +104,18 @@ def _cells(height_px: int, width_px: int) -> _Cells:
     rows, columns = SMALL_GREY
     down = np.arange(rows + 1) * height_px // rows
     across = np.arange(columns + 1) * width_px // columns
-    # A picture with fewer pixels than cells has cells of one pixel, some of them twice.
+    # An image with fewer pixels than cells has cells of one pixel, some of them twice.
     top, left = np.minimum(down[:-1], height_px - 1), np.minimum(across[:-1], width_px - 1)
     bottom, right = np.maximum(down[1:], top + 1), np.maximum(across[1:], left + 1)
     stride = width_px + 1
     corners = [(y[:, None] * stride + x).ravel() for y in (bottom, top) for x in (right, left)]
     areas = ((bottom - top)[:, None] * (right - left)).ravel().astype(np.int32)
-    # The integral of a picture of up to 100 million pixels does not fit in 32 bits, but the difference does.
+    # The integral of an image of up to 100 million pixels does not fit in 32 bits, but the difference does.
     return _Cells(np.array([corners[0], corners[2], corners[1], corners[3]], np.int64), areas)
 
 
 def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
-    """A small JPEG of the picture, at most ``width_px`` wide and half as high again.
+    """A small JPEG of the image, at most ``width_px`` wide and half as high again.
 
     Raises DamagedImage.
     """
@@ -130,9 +130,9 @@ def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
 
 
 def measure(image: bytes) -> Measures:
-    """Check that the picture is whole, and measure it (see :class:`Measures`).
+    """Check that the image is whole, and measure it (see :class:`Measures`).
 
-    Every byte of the entropy-coded data is read, at whatever scale the picture is decoded. The sums
+    Every byte of the entropy-coded data is read, at whatever scale the image is decoded. The sums
     behind ``luma``, ``sharpness`` and ``dhash`` are exact integers, and the DCT is the accurate one, so
     the figures do not depend on the processor or on the order of summing. Of the JPEG scales, 1/1,
     1/2, 1/4 and 1/8 are used, which every JPEG decoder has.
@@ -169,7 +169,7 @@ def _decode_grey(image: bytes, width_px: int, height_px: int, scale: int) -> npt
 
 
 def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> bytes:
-    """The picture with ``masks`` painted black, encoded again; the same bytes if none touches it.
+    """The image with ``masks`` painted black, encoded again; the same bytes if none touches it.
 
     ``masks`` are in permyriads of the full frame, whatever part of it ``geometry`` shows. Every pixel
     that a mask touches is painted, and one more around it. Metadata of the old file, such as a
@@ -190,7 +190,7 @@ def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> b
 def mask_pixels(
     masks: Sequence[Polygon], geometry: Geometry, width_px: int, height_px: int
 ) -> npt.NDArray[np.bool_]:
-    """Which pixels of a picture the masks cover: bool, (H, W).
+    """Which pixels of an image the masks cover: bool, (H, W).
 
     All that a mask touches, by however little, and the pixels around those. Where an outline crosses itself,
     everything it winds around is covered.

@@ -1,4 +1,4 @@
-"""COCO: https://cocodataset.org/#format-data (boxes, and COCO Camera Traps' classes of whole pictures)."""
+"""COCO: https://cocodataset.org/#format-data (boxes, and COCO Camera Traps' classes of whole images)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[ImportedLabel]:
             outline = box is None and (annotation.get("segmentation") or annotation.get("keypoints"))
             size = (float(image["width"]), float(image["height"])) if "width" in image else None
             said = ImportedLabel(
-                picture=str(image["file_name"]),
+                image=str(image["file_name"]),
                 label=labels[annotation["category_id"]],
                 box=None if box is None else _four(box),
                 size=size if box is not None else None,

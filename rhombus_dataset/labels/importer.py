@@ -56,7 +56,7 @@ def run_import(dataset: Dataset, path: Path, name: str | None, made_by: str | No
     """Write what the labels at ``path`` say of the dataset's frames as its annotations called ``name``.
 
     ``name`` is by default that of the file; what was imported under it before is replaced. ``made_by`` is who made
-    them, where the file does not say. A picture's frame is the one whose id its name holds.
+    them, where the file does not say. An image's frame is the one whose id its name holds.
 
     Raises UsageError, DatasetError and StorageError.
     """
@@ -68,7 +68,7 @@ def run_import(dataset: Dataset, path: Path, name: str | None, made_by: str | No
     taken: list[Annotation] = []
     left: list[ImportedLabel] = []
     for said in read_labels(path):
-        ids = [found for found in FRAME_ID.findall(said.picture) if found in absent]
+        ids = [found for found in FRAME_ID.findall(said.image) if found in absent]
         frame = frames.get(ids[-1]) if ids else None
         if said.problem is not None:
             left.append(said)
@@ -76,7 +76,7 @@ def run_import(dataset: Dataset, path: Path, name: str | None, made_by: str | No
             why = f"the frame is {absent[ids[-1]]}" if ids else "its name holds no frame_id of this dataset"
             left.append(_left(said, why))
         elif _is_beside(annotation := _annotation(frame, said, said.made_by or made_by or name), frame):
-            left.append(_left(said, "its box lies beside the picture"))
+            left.append(_left(said, "its box lies beside the image"))
         else:
             taken.append(annotation)
     folder = folder_of(dataset.path)
@@ -125,4 +125,4 @@ def _is_beside(annotation: Annotation, frame: Frame) -> bool:
 
 
 def _left(said: ImportedLabel, problem: str) -> ImportedLabel:
-    return ImportedLabel(said.picture, said.label, said.box, said.size, said.confidence, said.made_by, problem)
+    return ImportedLabel(said.image, said.label, said.box, said.size, said.confidence, said.made_by, problem)

@@ -1,4 +1,4 @@
-"""What a label file says of a picture, before it is known which frame that is."""
+"""What a label file says of an image, before it is known which frame that is."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_TEXT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ImportedLabel:
-    """One label of one picture.
+    """One label of one image.
 
-    ``picture``: its file name or URL. ``box``: x, y, width, height, in a picture of ``size`` (width, height; 100 by
-    100 for percent), or None for a class of the whole picture. ``problem`` says why it cannot be taken, if so.
+    ``image``: its file name or URL. ``box``: x, y, width, height, in an image of ``size`` (width, height; 100 by
+    100 for percent), or None for a class of the whole image. ``problem`` says why it cannot be taken, if so.
     """
 
-    picture: str
+    image: str
     label: str
     box: tuple[float, float, float, float] | None = None
     size: tuple[float, float] | None = None
@@ -31,7 +31,7 @@ class ImportedLabel:
     problem: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("picture", "label", "made_by"):
+        for name in ("image", "label", "made_by"):
             text = getattr(self, name)
             if text is not None:
                 object.__setattr__(self, name, _one_line(text))
@@ -58,7 +58,7 @@ def _problem(said: ImportedLabel) -> str | None:
         if not all(map(math.isfinite, said.box)) or said.box[2] <= 0 or said.box[3] <= 0:
             return "its box is empty"
         if said.size is not None and not all(length > 0 for length in said.size):
-            return "its picture has no size"
+            return "its image has no size"
     return None
 
 

@@ -14,27 +14,27 @@ def read(path: Path, content: list[dict[str, Any]]) -> Iterator[ImportedLabel]:
     for number, task in enumerate(content):
         with places(path, f"task {number}"):
             data = task["data"]
-            picture = str(data.get("frame_id") or data["image"])
+            image = str(data.get("frame_id") or data["image"])
             made = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-            said = [one for annotation in made for one in _annotation(picture, annotation)]
+            said = [one for annotation in made for one in _annotation(image, annotation)]
         yield from said
 
 
-def _annotation(picture: str, annotation: dict[str, Any]) -> Iterator[ImportedLabel]:
+def _annotation(image: str, annotation: dict[str, Any]) -> Iterator[ImportedLabel]:
     by = annotation.get("completed_by")
     made_by = by.get("email") or str(by["id"]) if isinstance(by, dict) else None if by is None else str(by)
     for result in annotation["result"]:
         kind, value = result["type"], result.get("value", {})
         if kind == "choices":
-            yield from (ImportedLabel(picture, str(label), made_by=made_by) for label in value["choices"])
+            yield from (ImportedLabel(image, str(label), made_by=made_by) for label in value["choices"])
         elif kind == "rectanglelabels" and not value.get("rotation"):
             box = tuple(float(value[side]) for side in ("x", "y", "width", "height"))
             for label in value["rectanglelabels"]:
                 yield ImportedLabel(
-                    picture, str(label), (box[0], box[1], box[2], box[3]), (100.0, 100.0), made_by=made_by
+                    image, str(label), (box[0], box[1], box[2], box[3]), (100.0, 100.0), made_by=made_by
                 )
         elif kind != "relation":
             what = "turned box" if kind == "rectanglelabels" else kind
             yield ImportedLabel(
-                picture, str(value.get(kind, "")), problem=f"a {what}, where boxes and choices are taken"
+                image, str(value.get(kind, "")), problem=f"a {what}, where boxes and choices are taken"
             )

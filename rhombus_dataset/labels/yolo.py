@@ -39,7 +39,7 @@ def read(path: Path) -> Iterator[ImportedLabel]:
                 if len(values) in (5, 6):
                     x, y, width, height = values[1:5]
                     said = ImportedLabel(
-                        picture=file.name,
+                        image=file.name,
                         label=label,
                         box=(x - width / 2, y - height / 2, width, height),
                         size=(1.0, 1.0),

@@ -264,7 +264,7 @@ class ScoutSampling(Model):
 
     strategy: Literal["scout"]
     every: Annotated[DurationMs, Field(ge=1, le=DAY_MS)] = Field(
-        description="A small frame so often: shorter than what is looked for stays in the picture."
+        description="A small frame so often: shorter than what is looked for stays in the image."
     )
     downscale: Annotated[Whole, Field(ge=1, le=64)] = Field(8, description="Of the small frames.")
     frames: Count | None = None

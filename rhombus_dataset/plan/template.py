@@ -25,7 +25,7 @@ cameras:
     # masks are painted black before anything reaches the disk; points in percent of the full frame
     # masks: [[[0%, 0%], [25%, 0%], [25%, 18%], [0%, 18%]]]
 
-views:                                   # each moment gives one picture for each view
+views:                                   # each moment gives one image for each view
   full: {downscale: 2}
   # door: {crop: {x: 25%, y: 10%, width: 50%, height: 60%}}
 

@@ -19,7 +19,7 @@ ASSUMED_BYTES_PER_PIXEL: Final = 0.125
 """A full-HD frame of about 260 kB: what cameras of this kind usually send."""
 ASSUMED_SMALL_BYTES_PER_PIXEL: Final = 0.25
 SMALL_FRAME_BYTES: Final = 600
-"""What a small picture takes for its header and tables alone, and the more for a pixel of it."""
+"""What a small image takes for its header and tables alone, and the more for a pixel of it."""
 LONG_PASS_S: Final = 6 * 3600
 FIRST_TIMES: Final = 5
 

@@ -127,7 +127,7 @@ class Schedule:
         return self.cameras[int(self.camera[row])]
 
     def masks(self, row: int) -> tuple[Polygon, ...]:
-        """The polygons to paint over the picture of a row."""
+        """The polygons to paint over the image of a row."""
         return self.camera_of(row).masks
 
     def local_time(self, row: int) -> dt.datetime:

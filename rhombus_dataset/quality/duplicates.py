@@ -1,9 +1,9 @@
 """Frames that are near in time and look alike: listed for readers to pass over, and counted across splits.
 
-Two frames of one camera and view are compared as small grey pictures (54 rows of 96 cells). What a cell often
+Two frames of one camera and view are compared as small grey images (54 rows of 96 cells). What a cell often
 differs by from one frame to the next is noise of its own: leaves, rain, a sensor at night. Only what goes well
 beyond it counts, after the change of light that all cells share has been taken away. So there is no one threshold
-for all cameras. A burned-in clock is found by its seconds, which change at an edge of the picture in nearly every
+for all cameras. A burned-in clock is found by its seconds, which change at an edge of the image in nearly every
 frame, and the line that they stand in is passed over.
 """
 
@@ -32,7 +32,7 @@ TWINS_WITHIN_MS: Final = 60_000
 COMPARED: Final = 32
 """A frame is compared with at most so many before it."""
 MIN_CELLS: Final = 4
-"""So many cells must differ for two frames to be different: 0.08 % of the picture."""
+"""So many cells must differ for two frames to be different: 0.08 % of the image."""
 FLOOR: Final = 6
 """Grey levels by which any cell may differ."""
 NOISES: Final = 3
@@ -85,7 +85,7 @@ def _is_listed(folder: Path, key: dict[bytes, bytes]) -> bool:
 def find_duplicates(folder: Path) -> pa.Table | None:
     """Which frame repeats which earlier one of the same camera, view and split; None where the plan does not ask.
 
-    A pure function of the dataset's pictures. Columns as in ``dataset.DUPLICATES``, in the order of the manifest.
+    A pure function of the dataset's images. Columns as in ``dataset.DUPLICATES``, in the order of the manifest.
     """
     dataset = open_dataset(folder, duplicates=True)
     if dataset.lock.dedup is None:

@@ -88,7 +88,7 @@ class DatasetInfo:
         for run in self.identical_runs[:10]:
             lines.append(
                 f"warning: {run['frames']} byte-identical frames of {run['camera_name']} in a row from "
-                f"{run['first']}: a placeholder or a still picture?"
+                f"{run['first']}: a placeholder or a still image?"
             )
         if self.duplicates:
             lines += ["", f"{self.duplicates:,} frames repeat another, and are passed over by readers"]

@@ -1,4 +1,4 @@
-"""Every hash, count and picture of a dataset, checked again."""
+"""Every hash, count and image of a dataset, checked again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class VerifyReport:
     problems: tuple[DatasetProblem, ...]
     shards: int
     rows: int
-    pictures: int
+    images: int
     repaired: tuple[str, ...] = ()
     """Shards that have gone back to "not yet built"; ``kept`` and ``lost`` count their rows."""
     kept: int = 0
@@ -69,7 +69,7 @@ class VerifyReport:
 
     def to_text(self) -> str:
         """For a terminal."""
-        checked = f"checked {self.shards} shards, {self.rows:,} rows, {self.pictures:,} pictures"
+        checked = f"checked {self.shards} shards, {self.rows:,} rows, {self.images:,} images"
         if not self.problems:
             lines = [f"{checked}: all as it should be"]
             if self.twins:
@@ -93,8 +93,8 @@ def verify(dataset: str | Path) -> VerifyReport:
     """Check the dataset in a folder against its own lock, manifest and hashes.
 
     The schedule is computed from the lock again. Every manifest slice must hold its rows and be written as
-    this pyarrow writes them; every data file must have its sha256; every picture its own, and the
-    measures that are on record. Memory is bounded by a row group of pictures.
+    this pyarrow writes them; every data file must have its sha256; every image its own, and the
+    measures that are on record. Memory is bounded by a row group of images.
 
     Raises DatasetError where there is no dataset at all.
     """
@@ -110,7 +110,7 @@ class _Verifying:
         self._folder = folder
         self._faults: list[DatasetProblem] = []
         self._rows = 0
-        self._pictures = 0
+        self._images = 0
         self._shards = 0
         self._shard: str | None = None  # what is being checked
         self._erased: list[Erasure] = []
@@ -129,7 +129,7 @@ class _Verifying:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 self._check(schedules, pool)
             self._scout_pass()
-        return VerifyReport(tuple(self._faults), self._shards, self._rows, self._pictures, twins=self._twins)
+        return VerifyReport(tuple(self._faults), self._shards, self._rows, self._images, twins=self._twins)
 
     def _check(self, schedules: list[Schedule], pool: concurrent.futures.Executor) -> None:
         try:
@@ -168,7 +168,7 @@ class _Verifying:
         report = _Verifying(folder).report()
         self._shards += report.shards
         self._rows += report.rows
-        self._pictures += report.pictures
+        self._images += report.images
         for fault in report.problems:
             shard = None if fault.shard is None else f"{SCOUT_FOLDER}/{fault.shard}"
             self._faults.append(DatasetProblem(f"{SCOUT_FOLDER}/{fault.file}", fault.message, shard))
@@ -228,10 +228,10 @@ class _Verifying:
                 self._fault(name, f"{said}: unknown status {row['status']!r}")
             elif row["status"] == Status.OK:
                 if row["row"] != count or row["file"] is None or row["sha256"] is None:
-                    self._fault(name, f"{said}: ok, but it does not say which picture is its own")
+                    self._fault(name, f"{said}: ok, but it does not say which image is its own")
                 count += 1
             elif row["reason"] is None or row["file"] is not None:
-                self._fault(name, f"{said}: {row['status']}, but without a reason, or with a picture")
+                self._fault(name, f"{said}: {row['status']}, but without a reason, or with an image")
 
     def _parquet(
         self,
@@ -269,8 +269,8 @@ class _Verifying:
                         .equals(rows.select(scalars).replace_schema_metadata(None))
                     ):
                         self._fault(name, f"row group {group}: its columns are not the manifest's")
-                    pictures = (value["bytes"].as_py() for value in part.column("image"))
-                    self._check_pictures(name, rows, pictures, pool)
+                    images = (value["bytes"].as_py() for value in part.column("image"))
+                    self._check_images(name, rows, images, pool)
         except (OSError, pa.ArrowException) as error:
             self._fault(name, f"damaged: {str(error).splitlines()[0][:160]}")
 
@@ -299,19 +299,19 @@ class _Verifying:
             self._fault(name, f"sha256 of its files {found}, expected {header.data_sha256}")
         there = [i for i, f in enumerate(ok.column("frame_id").to_pylist()) if f"{f}.jpg" in present]
         rows = ok.take(pa.array(there, pa.int64()))
-        pictures = ((folder / f"{f}.jpg").read_bytes() for f in rows.column("frame_id").to_pylist())
-        self._check_pictures(name, rows, pictures, pool)
+        images = ((folder / f"{f}.jpg").read_bytes() for f in rows.column("frame_id").to_pylist())
+        self._check_images(name, rows, images, pool)
 
-    def _check_pictures(
+    def _check_images(
         self,
         name: str,
         rows: pa.Table,
-        pictures: Iterator[bytes | None],
+        images: Iterator[bytes | None],
         pool: concurrent.futures.Executor,
     ) -> None:
-        self._pictures += rows.num_rows
+        self._images += rows.num_rows
         columns = ["frame_id", "sha256", "width", "height", "luma", "sharpness", "dhash"]
-        checked = pool.map(_picture_fault, rows.select(columns).to_pylist(), pictures)
+        checked = pool.map(_image_fault, rows.select(columns).to_pylist(), images)
         self._faults += [DatasetProblem(name, message, self._shard) for message in checked if message is not None]
 
     def _unexpected_files(self, stems: set[str]) -> None:
@@ -361,7 +361,7 @@ class _Verifying:
         if (expected is not None) != (self._folder / layout.DUPLICATES_FILE).exists() or (
             expected is not None and not found.equals(expected)
         ):
-            self._fault(layout.DUPLICATES_FILE, "not the duplicates of these pictures: run the build again")
+            self._fault(layout.DUPLICATES_FILE, "not the duplicates of these images: run the build again")
             return
         self._twins = tuple(cross_split_duplicates(self._folder))
 
@@ -394,15 +394,15 @@ def _is_by_this_pyarrow(path: Path) -> bool:
         return True
 
 
-def _picture_fault(row: dict[str, Any], picture: bytes | None) -> str | None:
+def _image_fault(row: dict[str, Any], image: bytes | None) -> str | None:
     said = f"frame {row['frame_id']}"
-    if picture is None:
-        return f"{said}: no picture"
-    sha256 = hashlib.sha256(picture).hexdigest()
+    if image is None:
+        return f"{said}: no image"
+    sha256 = hashlib.sha256(image).hexdigest()
     if sha256 != row["sha256"]:
         return f"{said}: sha256 {sha256}, expected {row['sha256']}"
     try:
-        m = jpeg.measure(picture)
+        m = jpeg.measure(image)
     except jpeg.DamagedImage as error:
         return f"{said}: {error}"
     found = (m.width_px, m.height_px, m.luma, m.sharpness, m.dhash)

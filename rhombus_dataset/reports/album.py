@@ -1,4 +1,4 @@
-"""The pictures of the page, and which frames it shows."""
+"""The images of the page, and which frames it shows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rhombus_dataset.reports.frames import OK, PENDING, STATUSES, Bools, Frames,
 from rhombus_dataset.reports.text import local_text
 
 THUMBNAIL_PX: Final = 160
-MAX_PICTURES: Final = 240
-MAX_PICTURE_BYTES: Final = 4_000_000
-"""Of all pictures of a page together, as they stand in it."""
+MAX_IMAGES: Final = 240
+MAX_IMAGE_BYTES: Final = 4_000_000
+"""Of all images of a page together, as they stand in it."""
 ODDEST: Final = 7
 ALIKE_PAIRS: Final = 8
 LEAK_PAIRS: Final = 12
-SHEET: Final = MAX_PICTURES - 2 * ODDEST - 2 * (ALIKE_PAIRS + LEAK_PAIRS)
+SHEET: Final = MAX_IMAGES - 2 * ODDEST - 2 * (ALIKE_PAIRS + LEAK_PAIRS)
 LOST_TILES: Final = 24
 
 
 class Album:
-    """The pictures of the page: small, and no more of them than it may hold."""
+    """The images of the page: small, and no more of them than it may hold."""
 
     def __init__(self, folder: Path, dataset: Dataset | None, names: Names, frames: Frames) -> None:
         self._folder, self._names, self._frames = folder, names, frames
@@ -39,9 +39,9 @@ class Album:
         self.shown = 0
 
     def figure(self, i: int, days: Days | None = None) -> dict[str, Any]:
-        """What the template shows of a frame. Where there is no picture, why."""
+        """What the template shows of a frame. Where there is no image, why."""
         f, names = self._frames, self._names
-        picture, note, frame_id = None, None, ""
+        image, note, frame_id = None, None, ""
         if (number := self._number.get(i)) is None or self._dataset is None:
             note = f"{STATUSES[f.status[i]]}: {f.reason[i]}" if f.reason[i] else STATUSES[f.status[i]]
         else:
@@ -49,8 +49,8 @@ class Album:
             frame_id = frame.frame_id
             try:
                 uri = data_uri(thumbnail(frame.read(), THUMBNAIL_PX))
-                if self.bytes + len(uri) <= MAX_PICTURE_BYTES and self.shown < MAX_PICTURES:
-                    picture = uri
+                if self.bytes + len(uri) <= MAX_IMAGE_BYTES and self.shown < MAX_IMAGES:
+                    image = uri
                     self.bytes += len(uri)
                     self.shown += 1
                 else:
@@ -70,13 +70,13 @@ class Album:
             "local": local,
             "view_name": names.views[f.view[i]],
             "split_name": names.splits[f.split[i]],
-            "picture": picture,
+            "image": image,
             "note": note,
             "frame_id": frame_id,
             "width": THUMBNAIL_PX,
             "height": round(THUMBNAIL_PX * min(1.5, int(f.height[i]) / int(f.width[i]))) if f.width[i] else 90,
-            "luma": None if picture is None else float(f.luma[i]),
-            "sharpness": None if picture is None else float(f.sharpness[i]),
+            "luma": None if image is None else float(f.luma[i]),
+            "sharpness": None if image is None else float(f.sharpness[i]),
         }
 
 

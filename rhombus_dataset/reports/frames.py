@@ -60,7 +60,7 @@ class Frames:
     """Every planned frame, in columns: those of the manifest in its order, then those not built yet.
 
     What is measured stands for status `ok` only. ``draw`` orders frames by nothing but chance, the same every
-    time; ``picture`` has one number for each distinct picture.
+    time; ``image`` has one number for each distinct image.
     """
 
     camera: Ints
@@ -77,7 +77,7 @@ class Frames:
     height: Ints
     dhash: Hashes
     draw: Hashes
-    picture: Ints
+    image: Ints
 
     def __len__(self) -> int:
         return len(self.t_ms)
@@ -126,7 +126,7 @@ def read_frames(
         height=joined(np.nan_to_num(numbers("height")).astype(np.int64), 0),
         dhash=joined(hexadecimal("dhash"), 0),
         draw=joined(hexadecimal("frame_id"), 0),
-        picture=joined(pd.factorize(np.asarray(table.column("sha256").to_pylist(), object))[0], -1),
+        image=joined(pd.factorize(np.asarray(table.column("sha256").to_pylist(), object))[0], -1),
     )
 
 

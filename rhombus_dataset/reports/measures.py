@@ -16,7 +16,7 @@ _MAX_SIZES: Final = 12
 
 def measures_section(frames: Frames, ok: Ints, names: Names) -> dict[str, Any]:
     luma, sharpness = frames.luma[ok], frames.sharpness[ok]
-    # At least two octaves, and 0 for a flat picture: the axis is logarithmic.
+    # At least two octaves, and 0 for a flat image: the axis is logarithmic.
     low, high = (max(0.1, float(v)) for v in (sharpness.min(initial=1e6), sharpness.max(initial=0)))
     middle = float(np.sqrt(low * high)) if len(ok) else 100.0
     edges = np.geomspace(min(low / 1.1, middle / 2), max(high * 1.1, middle * 2), _BINS + 1)

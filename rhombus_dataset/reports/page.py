@@ -15,7 +15,7 @@ from rhombus_dataset.html.render import html
 from rhombus_dataset.planning.lock import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.splits import splits_in_words
-from rhombus_dataset.reports.album import MAX_PICTURE_BYTES, MAX_PICTURES, THUMBNAIL_PX, Album, choose_sheet, lowest
+from rhombus_dataset.reports.album import MAX_IMAGE_BYTES, MAX_IMAGES, THUMBNAIL_PX, Album, choose_sheet, lowest
 from rhombus_dataset.reports.coverage import (
     HOURS,
     days_of,
@@ -103,8 +103,8 @@ def report_html(dataset: Path) -> str:
         "used_statuses": [i for i in range(len(STATUSES)) if (frames.status == i).any()],
         "limits": {
             "thumbnail_px": THUMBNAIL_PX,
-            "pictures": MAX_PICTURES,
-            "megabytes": MAX_PICTURE_BYTES / 1e6,
+            "images": MAX_IMAGES,
+            "megabytes": MAX_IMAGE_BYTES / 1e6,
             "neighbours": NEIGHBOURS,
             "bits": ALIKE_BITS,
         },

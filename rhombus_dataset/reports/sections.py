@@ -109,7 +109,7 @@ def findings_section(
     if alike["identical"]:
         found.append(
             (
-                f"{alike['identical']:,} frames have the same bytes as another: a placeholder, or a still picture?",
+                f"{alike['identical']:,} frames have the same bytes as another: a placeholder, or a still image?",
                 "alike",
             )
         )

@@ -87,7 +87,7 @@ def _told(pairs: list[_Pair], limit: int, per_camera: int, frames: Frames) -> It
 def _show(pair: _Pair, album: Album, frames: Frames) -> dict[str, Any]:
     bits, gap_ms, a, b = pair
     a, b = (a, b) if (frames.t_ms[a], a) <= (frames.t_ms[b], b) else (b, a)
-    same = frames.picture[a] == frames.picture[b]
+    same = frames.image[a] == frames.image[b]
     what = "the same bytes" if same else "the same hash" if not bits else f"{bits} of 64 bits differ"
     return {"frames": [album.figure(i) for i in (a, b)], "what": what, "gap": duration_text(gap_ms)}
 
@@ -107,10 +107,10 @@ def alike_section(pairs: Pairs, names: Names, album: Album) -> dict[str, Any]:
     equal = pairs.same_hash[a] == pairs.same_hash[b]
     has_alike[a[equal]] = has_alike[b[equal]] = True
     found += pairs.worst(*pairs.near(a, b), a, b)
-    picture = pairs.frames.picture
-    unique = sorted(set(found), key=lambda p: (picture[p[2]] != picture[p[3]], p))
+    image = pairs.frames.image
+    unique = sorted(set(found), key=lambda p: (image[p[2]] != image[p[3]], p))
     told = _told(unique, ALIKE_PAIRS, max(3, -(-ALIKE_PAIRS // len(names.cameras))), pairs.frames)
-    _, inverse, counts = np.unique(picture[pairs.rows], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(image[pairs.rows], return_inverse=True, return_counts=True)
     identical = counts[inverse] > 1 if n else np.zeros(0, np.bool_)
     camera = pairs.frames.camera[pairs.rows]
     sums = [
@@ -145,13 +145,13 @@ def leaks_section(pairs: Pairs, names: Names, album: Album) -> list[dict[str, An
             frames,
         )
         rows = pairs.rows[np.concatenate([of[first], of[second]])]
-        picture = [frames.picture[pairs.rows[of[s]]] for s in (first, second)]
+        image = [frames.image[pairs.rows[of[s]]] for s in (first, second)]
         audits.append(
             {
                 "names": (names.splits[first], names.splits[second]),
                 "sides": sides,
                 "gap": _smallest_gap(frames, rows, names),
-                "identical": int(np.isin(picture[0], picture[1]).sum()),
+                "identical": int(np.isin(image[0], image[1]).sum()),
                 "pairs": [_show(pair, album, frames) for pair in told],
             }
         )

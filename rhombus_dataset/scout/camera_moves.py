@@ -1,7 +1,7 @@
 """When a camera was moved, turned or blocked: what it usually shows is another scene from then on.
 
 Two views are of one scene when their structure correlates. That a view does not fit an earlier one says nothing by
-itself, since night is another picture than day; but it should fit that of the same hour of a day before, or the
+itself, since night is another image than day; but it should fit that of the same hour of a day before, or the
 one just before in the same light.
 """
 
@@ -85,10 +85,10 @@ def changes_of_scene(views: Sequence[View]) -> list[int]:
     return found
 
 
-def first_of_scene(pictures: Sequence[Logs], before: Logs, after: Logs) -> int:
-    """How many of the pictures (by time) are of the scene before, where those after it are of another."""
+def first_of_scene(images: Sequence[Logs], before: Logs, after: Logs) -> int:
+    """How many of the images (by time) are of the scene before, where those after it are of another."""
     old, new = structure(before), structure(after)
-    is_new = np.array([correlation(one, new) > correlation(one, old) for one in map(structure, pictures)], np.bool_)
+    is_new = np.array([correlation(one, new) > correlation(one, old) for one in map(structure, images)], np.bool_)
     wrong = np.concatenate([[0], np.cumsum(is_new)]) + np.concatenate([np.cumsum(~is_new[::-1])[::-1], [0]])
     return int(np.argmin(wrong))
 

@@ -28,14 +28,14 @@ from rhombus_dataset.planning.lock import load_lock
 from rhombus_dataset.scout.camera_moves import View, changes_of_scene, first_of_scene
 from rhombus_dataset.scout.selection import QUIET
 from rhombus_dataset.store import layout, manifest
-from rhombus_dataset.store.images import Pictures
+from rhombus_dataset.store.images import ImageReader
 
 CHUNK_FRAMES: Final = 12
-"""A chunk is an hour, of as many days as it takes to have about so many pictures."""
+"""A chunk is an hour, of as many days as it takes to have about so many images."""
 CHANGING_LIGHT: Final = 1.1
 """Where the luma of an hour's quarters differs by more, each is a chunk: dawn, dusk, a cloud."""
 LEARNT_PAIRS: Final = 40
-"""What is usual in a chunk is learnt from so many pairs of pictures, spread evenly."""
+"""What is usual in a chunk is learnt from so many pairs of images, spread evenly."""
 AGREEING: Final = 5
 """What is usual is what most of so many chunks in a row say."""
 UNSURE: Final = -2
@@ -48,10 +48,10 @@ _Log = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraEvents:
-    """What a pass has seen of one camera, a row a picture, by time.
+    """What a pass has seen of one camera, a row an image, by time.
 
     ``event`` (int32) numbers what was going on, or is QUIET or UNSURE; ``cells`` (int32) is how many of the 54 x 96
-    cells are new, and ``limit`` (int32) how many make an event; ``signature`` (int8, (M, 48)) is of the M pictures
+    cells are new, and ``limit`` (int32) how many make an event; ``signature`` (int8, (M, 48)) is of the M images
     that belong to an event.
     """
 
@@ -75,7 +75,7 @@ class ScoutFrames:
         self.folder = folder
         self.lock = load_lock(folder)
         self.reasons: list[str] = []
-        self._pictures = Pictures(folder)
+        self._images = ImageReader(folder)
         self._paths = manifest.slice_paths(folder)
         uuids = pa.array([camera.uuid for camera in self.lock.cameras])
         columns: list[list[npt.NDArray[Any]]] = [
@@ -111,13 +111,13 @@ class ScoutFrames:
         return rows[np.argsort(self.timestamp_ms[rows], kind="stable")]
 
     def log_luma(self, row: int) -> _Log:
-        """The picture of a frame that is there, as ``log_luma`` has it."""
+        """The image of a frame that is there, as ``log_luma`` has it."""
         name = layout.data_file(self._paths[self._slice[row]].stem)
         try:
-            return log_luma(small_grey(self._pictures.read(name, int(self._row[row]))))
+            return log_luma(small_grey(self._images.read(name, int(self._row[row]))))
         except DamagedImage as error:
             raise DatasetError(
-                f"{self.folder / name}: picture {self._row[row]}: {error}. `rhombus-dataset verify` tells more"
+                f"{self.folder / name}: image {self._row[row]}: {error}. `rhombus-dataset verify` tells more"
             ) from None
 
     def _reason(self, text: str | None) -> int:
@@ -129,7 +129,7 @@ class ScoutFrames:
 
 
 def detect_events(frames: ScoutFrames, camera: int, every_ms: int) -> CameraEvents:
-    """Tell what is new in each picture of a camera from what the camera usually shows at that hour."""
+    """Tell what is new in each image of a camera from what the camera usually shows at that hour."""
     rows = frames.of_camera(camera)
     times, luma = frames.timestamp_ms[rows], frames.luma[rows]
     local = local_ms(times, frames.lock.zones[frames.lock.cameras[camera].timezone].offsets)
@@ -137,7 +137,7 @@ def detect_events(frames: ScoutFrames, camera: int, every_ms: int) -> CameraEven
     chunks = _Chunks(frames, rows, times, keys, luma, every_ms)
     deployments = chunks.deployments(local, times)
     if deployments:
-        # No chunk holds pictures from before and after.
+        # No chunk holds images from before and after.
         deployment = np.searchsorted(deployments, times, "right")
         chunks = _Chunks(frames, rows, times, keys, luma, every_ms, deployment)
     cells, signature = np.zeros(len(rows), np.int32), np.zeros((len(rows), 48), np.int8)
@@ -156,7 +156,7 @@ def detect_events(frames: ScoutFrames, camera: int, every_ms: int) -> CameraEven
 def _chunk_keys(
     local: npt.NDArray[np.int64], luma: npt.NDArray[np.float64], every_ms: int
 ) -> npt.NDArray[np.int64]:
-    """For each picture (of a time on the local clock), a number for its chunk; chunks sort by time."""
+    """For each image (of a time on the local clock), a number for its chunk; chunks sort by time."""
     days = max(1, -(-CHUNK_FRAMES * every_ms // HOUR_MS))
     quarters = (local // DAY_MS // days * 24 + local // HOUR_MS % 24) * 4
     if HOUR_MS // every_ms < 4 * CHUNK_FRAMES:
@@ -173,9 +173,9 @@ def _same_light(luma: float, other: float) -> bool:
 
 
 class _Chunks:
-    """A camera's pictures in chunks, and what is usual in each.
+    """A camera's images in chunks, and what is usual in each.
 
-    ``members`` are the pictures (places in ``rows``) of each chunk, ``of_row`` the chunk of each picture.
+    ``members`` are the images (places in ``rows``) of each chunk, ``of_row`` the chunk of each image.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class _Chunks:
         return self._frames.log_luma(int(self._rows[row]))
 
     def deployments(self, local: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> tuple[int, ...]:
-        """When the camera was moved, turned or blocked (UTC ms): the first picture of each scene but the first."""
+        """When the camera was moved, turned or blocked (UTC ms): the first image of each scene but the first."""
         views = [
             View(usual.background, int(local[members[0]]) // DAY_MS, int(local[members[0]]) // HOUR_MS % 24, luma)
             for usual, members, luma in zip(self.backgrounds, self.members, self._luma, strict=True)
@@ -253,7 +253,7 @@ class _Chunks:
 
 
 def _new_in(values: _Log, usual: list[tuple[_Log, _Log]]) -> tuple[int, npt.NDArray[np.int8] | int]:
-    """How many cells are new, against whatever of ``usual`` the picture is most like; and its signature."""
+    """How many cells are new, against whatever of ``usual`` the image is most like; and its signature."""
     background, limit = usual[0]
     new = new_cells(values, background, limit)
     count = int(np.count_nonzero(new))
@@ -271,7 +271,7 @@ def _events(
     limit: npt.NDArray[np.int32],
     every_ms: int,
 ) -> npt.NDArray[np.int32]:
-    """Pictures in a row that show something new are one event; events are numbered by time."""
+    """Images in a row that show something new are one event; events are numbered by time."""
     new = cells >= limit
     begins = new.copy()
     begins[1:] &= ~new[:-1] | (np.diff(times) > 2 * every_ms)

@@ -42,7 +42,7 @@ def select_frames(
     """Choose from a scout pass what a plan with this ``sampling`` asks for.
 
     The pass is a complete dataset; ``sampling``, ``seed`` and ``splits`` are as in a lock. Memory is some hundred
-    bytes a picture. Raises DatasetError, and UsageError where there is nothing to choose.
+    bytes an image. Raises DatasetError, and UsageError where there is nothing to choose.
     """
     cv2.setNumThreads(1)
     frames = ScoutFrames(pass_folder)
@@ -84,7 +84,7 @@ def select_frames(
 
 
 def content_sha256(folder: Path) -> str:
-    """Hex SHA-256 over what the rows of a dataset say, the hashes of its pictures among it."""
+    """Hex SHA-256 over what the rows of a dataset say, the hashes of its images among it."""
     digest = hashlib.sha256()
     for path in manifest.slice_paths(folder):
         header = manifest.read_header(path)

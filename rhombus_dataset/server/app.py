@@ -181,8 +181,8 @@ def _frame_request(body: ExactFrameRequest) -> FrameRequest | str:
 
 def _answer(reply: wire.Reply) -> Response:
     match reply:
-        case wire.Picture(image=image, mime_type=mime_type):
-            # Base64 needs no escaping, and the picture is by far the most of it: no JSON encoder
+        case wire.Image(image=image, mime_type=mime_type):
+            # Base64 needs no escaping, and the image is by far the most of it: no JSON encoder
             # has to look at each byte again.
             head = json.dumps(
                 {"error": False, "errorMsg": None, "mimeType": mime_type, "responseMessage": None,

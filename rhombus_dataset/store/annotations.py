@@ -43,7 +43,7 @@ class Annotation:
 
     ``x``, ``y`` (the top left corner), ``width`` and ``height`` are pixels of the stored picture;
     ``full_x`` to ``full_height`` the same in permyriads of the camera's full frame; None for a class, which
-    is of the whole picture. ``made_by`` says who or what made it, ``confidence`` (0 to 1) how sure a model
+    is of the whole image. ``made_by`` says who or what made it, ``confidence`` (0 to 1) how sure a model
     was; None for a person.
     """
 
@@ -65,7 +65,7 @@ class Annotation:
     def box(self) -> tuple[float, float, float, float]:
         """x, y, width, height in pixels of the stored picture. Raises ValueError for a class."""
         if self.x is None or self.y is None or self.width is None or self.height is None:
-            raise ValueError(f"{self.label!r} is a class of the whole picture, and has no box")
+            raise ValueError(f"{self.label!r} is a class of the whole image, and has no box")
         return self.x, self.y, self.width, self.height
 
 
@@ -79,7 +79,7 @@ def box_annotation(
     made_by: str,
     confidence: float | None = None,
 ) -> Annotation:
-    """A box (x, y, width, height in pixels) on a picture of ``geometry`` and size (width, height)."""
+    """A box (x, y, width, height in pixels) on an image of ``geometry`` and size (width, height)."""
     x, y, width, height = box
     left, top = geometry.to_full(x, y, *size_px)
     right, bottom = geometry.to_full(x + width, y + height, *size_px)
@@ -89,7 +89,7 @@ def box_annotation(
 
 
 def class_annotation(frame_id: str, label: str, *, made_by: str, confidence: float | None = None) -> Annotation:
-    """A class of the whole picture."""
+    """A class of the whole image."""
     return Annotation(
         frame_id, "class", label, None, None, None, None, None, None, None, None, confidence, made_by
     )  # fmt: skip
@@ -120,7 +120,7 @@ def read_annotation_file(path: Path) -> pa.Table:
 
 
 def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
-    """Take what was said of these frames, and the report with its small pictures, out of a dataset folder.
+    """Take what was said of these frames, and the report with its small images, out of a dataset folder.
 
     Cut short, it can be called again. Raises DatasetError and StorageError.
     """

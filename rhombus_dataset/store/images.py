@@ -1,8 +1,8 @@
-"""The Parquet files of pictures: how they are laid out, and how one picture is read from them by one read.
+"""The Parquet files of images: how they are laid out, and how one image is read from them by one read.
 
-Parquet readers hand out row groups, which here are megabytes. But the picture column is stored plain and
-uncompressed, so every picture lies in its file as it is: its place is found by walking the column's pages once
-(parquet-format: parquet.thrift and Encodings.md), and kept in 12 bytes a picture.
+Parquet readers hand out row groups, which here are megabytes. But the image column is stored plain and
+uncompressed, so every image lies in its file as it is: its place is found by walking the column's pages once
+(parquet-format: parquet.thrift and Encodings.md), and kept in 12 bytes an image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.store import schema
 
 COLUMN: Final = "image.bytes"
-ROW_GROUP_PICTURES: Final = 100
+ROW_GROUP_IMAGES: Final = 100
 ROW_GROUP_BYTES: Final = 64 * 1024 * 1024
 _SCALARS: Final = [field.name for field in (*schema.PLANNED, *schema.MEASURED)]
 _REPEATING: Final = [
@@ -38,7 +38,7 @@ def open_writer(path: Path, data_schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path,
         data_schema,
-        # Pictures do not get smaller, and statistics would put small ones whole in the footer. Snappy, since
+        # Images do not get smaller, and statistics would put small ones whole in the footer. Snappy, since
         # zstd sets up a large context for each of twenty small columns of a row group.
         compression={"image.bytes": "NONE", "image.path": "NONE"} | dict.fromkeys(_SCALARS, "SNAPPY"),
         use_dictionary=_REPEATING,
@@ -48,11 +48,11 @@ def open_writer(path: Path, data_schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def row_groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """From where to where each row group goes, for pictures of these lengths in bytes."""
+    """From where to where each row group goes, for images of these lengths in bytes."""
     start = 0
     size = 0
     for i, length in enumerate(lengths):
-        if i > start and (i - start == ROW_GROUP_PICTURES or size + length > ROW_GROUP_BYTES):
+        if i > start and (i - start == ROW_GROUP_IMAGES or size + length > ROW_GROUP_BYTES):
             yield start, i
             start, size = i, 0
         size += length
@@ -62,15 +62,15 @@ def row_groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the pictures of one Parquet file stand; ``state`` is the file's at that time."""
+    """Where the images of one Parquet file stand; ``state`` is the file's at that time."""
 
     starts: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int32]
     state: tuple[int, int, int]
 
 
-class Pictures:
-    """The encoded pictures of a dataset folder, in no matter which order.
+class ImageReader:
+    """The encoded images of a dataset folder, in no matter which order.
 
     Safe to use from many threads and in forked or spawned processes: it keeps no file open and
     holds no lock (two threads that meet at a new file both walk it, to the same end).
@@ -82,7 +82,7 @@ class Pictures:
         self._places: dict[str, _Places] = {}
 
     def read(self, name: str, row: int) -> bytes:
-        """The bytes of a picture: the ``row``-th of a Parquet file, or all of a file of its own.
+        """The bytes of an image: the ``row``-th of a Parquet file, or all of a file of its own.
 
         ``name`` is relative to the dataset. Raises DatasetError where it is not there, or where the file was
         written anew since it was first read. ``on_read`` is called before each.
@@ -100,7 +100,7 @@ class Pictures:
                 elif places.state != _state(descriptor):
                     raise DatasetError(f"{path}: has changed since the dataset was opened: open it again")
                 if row >= len(places.lengths):
-                    raise DatasetError(f"{path}: {len(places.lengths)} pictures, but the manifest names row {row}")
+                    raise DatasetError(f"{path}: {len(places.lengths)} images, but the manifest names row {row}")
                 length = int(places.lengths[row])
                 return _read(path, descriptor, length, int(places.starts[row]))
             finally:
@@ -119,12 +119,12 @@ def _state(descriptor: int) -> tuple[int, int, int]:
 def _read(path: Path, descriptor: int, length: int, start: int) -> bytes:
     content = os.pread(descriptor, length, start)
     if len(content) != length:
-        raise DatasetError(f"{path}: ends at byte {start + len(content)}, inside a picture: it is damaged")
+        raise DatasetError(f"{path}: ends at byte {start + len(content)}, inside an image: it is damaged")
     return content
 
 
 def _walk(path: Path, descriptor: int) -> _Places:
-    """Find every picture of a Parquet file. Raises DatasetError where it is not as this package writes it."""
+    """Find every image of a Parquet file. Raises DatasetError where it is not as this package writes it."""
     state = _state(descriptor)
     try:
         metadata = pq.read_metadata(path)
@@ -132,13 +132,13 @@ def _walk(path: Path, descriptor: int) -> _Places:
         starts, lengths = np.empty(count, np.int64), np.empty(count, np.int32)
         done = 0
         for group in range(metadata.num_row_groups):
-            chunk = _picture_chunk(metadata.row_group(group))
+            chunk = _image_chunk(metadata.row_group(group))
             position = chunk.data_page_offset
             end = position + chunk.total_compressed_size
             while position < end:
                 position, done = _walk_page(descriptor, position, end, starts, lengths, done)
         if done != count:
-            raise ValueError(f"{done} pictures, expected {count}")
+            raise ValueError(f"{done} images, expected {count}")
     except (pa.ArrowException, LookupError, ValueError, OverflowError) as error:
         raise DatasetError(
             f"{path}: not a data file as this package writes it ({str(error).splitlines()[0][:160]}). "
@@ -147,7 +147,7 @@ def _walk(path: Path, descriptor: int) -> _Places:
     return _Places(starts, lengths, state)
 
 
-def _picture_chunk(group: Any) -> Any:
+def _image_chunk(group: Any) -> Any:
     chunks = (group.column(i) for i in range(group.num_columns))
     chunk = next((c for c in chunks if c.path_in_schema == COLUMN), None)
     if chunk is None or chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
@@ -163,7 +163,7 @@ def _walk_page(
     lengths: npt.NDArray[np.int32],
     done: int,
 ) -> tuple[int, int]:
-    """Note the places of one page's pictures, from the ``done``-th on; where the next page begins."""
+    """Note the places of one page's images, from the ``done``-th on; where the next page begins."""
     ahead = os.pread(descriptor, min(_READ_AHEAD, end - position), position)
     header, size = _compact_struct(ahead, 0)
     # PageHeader: 1 type (0: data page), 3 compressed_page_size, 5 data_page_header (1 num_values, 2 encoding)
@@ -171,7 +171,7 @@ def _walk_page(
         raise ValueError("a page that is not a plain data page of version 1")
     values = header[5][1]
     stop = position + size + header[3]
-    # The definition levels, after their length in four bytes: all pictures are there, or not even one row is.
+    # The definition levels, after their length in four bytes: all images are there, or not even one row is.
     levels = int.from_bytes(ahead[size : size + 4], "little")
     at = position + size + 4 + levels
     if not (at <= stop <= end and 0 <= values <= len(starts) - done):
@@ -182,7 +182,7 @@ def _walk_page(
         starts[i], lengths[i] = at + 4, int.from_bytes(head, "little")
         at += 4 + int(lengths[i])
     if at != stop:
-        raise ValueError("a page whose pictures do not fill it")
+        raise ValueError("a page whose images do not fill it")
     return stop, done + values
 
 

@@ -7,10 +7,10 @@ stand in order of arrival. They are put in the schedule's order when the shard c
 A file is one header, then records:
 
     header   b"RDJ1", SHA-256 of the schedule's digest and the shard's name
-    record   b"FRAM", row u32, length of the outcome u32, length of the picture u64, CRC-32 of all
-             that stands before it in the record and of the outcome u32; the outcome (JSON); the picture
+    record   b"FRAM", row u32, length of the outcome u32, length of the image u64, CRC-32 of all
+             that stands before it in the record and of the outcome u32; the outcome (JSON); the image
 
-Numbers are little-endian. The picture is covered by the sha256 in its outcome.
+Numbers are little-endian. The image is covered by the sha256 in its outcome.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MAX_OPEN: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One journalled frame: ``frame`` without its picture, which is ``[start, stop)`` of the file."""
+    """One journalled frame: ``frame`` without its image, which is ``[start, stop)`` of the file."""
 
     row: int
     frame: Outcome
@@ -67,7 +67,7 @@ class Journal:
     def recover(self) -> list[int]:
         """The rows that an earlier run has received. A torn tail is cut off the file; ``cut_bytes`` tells it.
 
-        Every picture is checked against its sha256. A journal of another schedule, or one whose
+        Every image is checked against its sha256. A journal of another schedule, or one whose
         header is damaged, is removed: it holds nothing of this build.
         """
         if not self.path.exists():
@@ -78,7 +78,7 @@ class Journal:
             if reading.header() == self._header:
                 end = _HEADER_BYTES
                 for record in reading.records():
-                    if not _matches(record.frame, reading.picture(record)):
+                    if not _matches(record.frame, reading.image_bytes(record)):
                         break
                     rows.append(record.row)
                     end = record.stop
@@ -131,7 +131,7 @@ class Journal:
         return JournalReader(self.path)
 
     def outcomes(self) -> list[Record]:
-        """The last record of each row, without its picture. Empty where there is no journal."""
+        """The last record of each row, without its image. Empty where there is no journal."""
         if not self.path.exists():
             return []
         with as_storage_error(self.path), self.reading() as reading:
@@ -149,7 +149,7 @@ class Journal:
             with self.reading() as reading:
                 for record in reading.records():
                     if keeps(record.row):
-                        copy.append(record.row, replace(record.frame, image=reading.picture(record)))
+                        copy.append(record.row, replace(record.frame, image=reading.image_bytes(record)))
             if not staged.exists():
                 copy._open()
             copy.release()
@@ -236,7 +236,7 @@ class Journals:
 
 
 class JournalReader:
-    """An open journal file. Pictures are read when they are asked for, straight to where they are wanted."""
+    """An open journal file. Images are read when they are asked for, straight to where they are wanted."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -252,7 +252,7 @@ class JournalReader:
         return os.pread(self._descriptor, _HEADER_BYTES, 0)
 
     def records(self) -> Iterator[Record]:
-        """The records up to the first that is torn or damaged; pictures are not looked at."""
+        """The records up to the first that is torn or damaged; images are not looked at."""
         at = _HEADER_BYTES
         fixed = _RECORD.size + _CRC.size
         while at + fixed <= self._size:
@@ -273,14 +273,14 @@ class JournalReader:
             yield Record(row, _outcome_from_json(outcome), start, stop)
             at = stop
 
-    def picture(self, record: Record) -> bytes:
-        """The picture's bytes."""
+    def image_bytes(self, record: Record) -> bytes:
+        """The image's bytes."""
         content = bytearray(record.stop - record.start)
-        self.picture_into(record, memoryview(content))
+        self.image_into(record, memoryview(content))
         return bytes(content)
 
-    def picture_into(self, record: Record, target: memoryview) -> None:
-        """Read the picture into a buffer of its length. Raises OSError where the file has become shorter."""
+    def image_into(self, record: Record, target: memoryview) -> None:
+        """Read the image into a buffer of its length. Raises OSError where the file has become shorter."""
         done = 0
         while done < len(target):
             count = os.preadv(self._descriptor, [target[done:]], record.start + done)
@@ -289,10 +289,10 @@ class JournalReader:
             done += count
 
 
-def _matches(frame: Outcome, picture: bytes) -> bool:
+def _matches(frame: Outcome, image: bytes) -> bool:
     if frame.status is not Status.OK:
-        return not picture
-    return hashlib.sha256(picture).hexdigest() == frame.sha256
+        return not image
+    return hashlib.sha256(image).hexdigest() == frame.sha256
 
 
 def _outcome_to_json(frame: Outcome) -> bytes:

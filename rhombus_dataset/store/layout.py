@@ -19,7 +19,7 @@ JPEG_METADATA_FILE: Final = "metadata.parquet"
 """In the folder of a shard of format `jpeg`: the columns of its images."""
 ANNOTATIONS_FOLDER: Final = "annotations"
 SKIPPED_LABELS_SUFFIX: Final = ".left.jsonl"
-"""Ends the name of a file of labels that match no frame. The name begins with an underscore: readers pass over it."""
+"""Ends the name of a file of labels that match no frame. Its name begins with an underscore: readers skip it."""
 SCOUT_FOLDER: Final = "scout"
 """The dataset of small images that a plan with strategy `scout` builds first."""
 

@@ -94,7 +94,7 @@ def slice_paths(dataset: Path) -> list[Path]:
 
 
 def pending_rewrites(dataset: Path) -> list[Path]:
-    """Return the folders of rewritten shards that are whole, and of which at most some files were moved into place."""
+    """Return the folders of rewritten shards that are whole and not yet moved into place completely."""
     return sorted(path.parent for path in (dataset / layout.REWRITE_FOLDER).glob(f"*/{layout.READY_FILE}"))
 
 

@@ -1,6 +1,6 @@
 """The Arrow schemas of a dataset: the same names for the same things in every file.
 
-Hugging Face ``datasets`` shows ``image`` as a picture only when the column is the nullable
+Hugging Face ``datasets`` shows ``image`` as an image only when the column is the nullable
 ``struct<bytes: binary, path: string>`` and the schema's ``huggingface`` metadata names the feature of
 every column.
 """
@@ -83,7 +83,7 @@ def card_features() -> list[dict[str, Any]]:
 
 
 def data_schema() -> pa.Schema:
-    """Of ``data/*.parquet``: the ``ok`` frames with their pictures."""
+    """Of ``data/*.parquet``: the ``ok`` frames with their images."""
     info = json.dumps({"info": {"features": features()}})
     return pa.schema([IMAGE, *PLANNED, *MEASURED], metadata={"huggingface": info})
 
@@ -97,4 +97,4 @@ def manifest_schema(more: Iterable[pa.Field[Any]] = ()) -> pa.Schema:
 
 
 SIZE_WARNING: Final = "size"
-"""A warning about a picture's size begins with this word and the size, and stands last."""
+"""A warning about an image's size begins with this word and the size, and stands last."""

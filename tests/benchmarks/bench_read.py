@@ -1,8 +1,8 @@
-"""Read single pictures at random from a dataset of full-HD frames, three ways in one run.
+"""Read single images at random from a dataset of full-HD frames, three ways in one run.
 
     python -m tests.benchmarks.bench_read             # 2,000 frames of 260 kB, 500 reads, 5 repeats
 
-``reader`` is this package's; ``row group`` reads the group that holds the picture with pyarrow, as people do;
+``reader`` is this package's; ``row group`` reads the group that holds the image with pyarrow, as people do;
 ``datasets`` indexes the folder as Hugging Face loads it. Each is warm: what is opened once is opened before the
 clock starts. Compare the ratios: absolute figures are this machine's, this minute's.
 """
@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rhombus_dataset.store import schema
-from rhombus_dataset.store.images import ROW_GROUP_PICTURES, Pictures, open_writer
+from rhombus_dataset.store.images import ROW_GROUP_IMAGES, ImageReader, open_writer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-PICTURE_BYTES = 260_000
+IMAGE_BYTES = 260_000
 
 
 def write(folder: Path, frames: int) -> None:
@@ -35,9 +35,9 @@ def write(folder: Path, frames: int) -> None:
     data_schema = schema.data_schema()
     (folder / "data").mkdir()
     with open_writer(folder / "data" / "train-00000-of-00001.parquet", data_schema) as writer:
-        for start in range(0, frames, ROW_GROUP_PICTURES):
-            count = min(ROW_GROUP_PICTURES, frames - start)
-            images = [{"bytes": rng.bytes(PICTURE_BYTES), "path": None} for _ in range(count)]
+        for start in range(0, frames, ROW_GROUP_IMAGES):
+            count = min(ROW_GROUP_IMAGES, frames - start)
+            images = [{"bytes": rng.bytes(IMAGE_BYTES), "path": None} for _ in range(count)]
             columns = {field.name: pa.nulls(count, field.type) for field in data_schema}
             columns["image"] = pa.array(images, schema.IMAGE.type)
             writer.write_table(pa.table(columns, schema=data_schema))
@@ -52,15 +52,15 @@ def readers(folder: Path) -> dict[str, Callable[[int], bytes]]:
         loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(folder / "cache"))
         undecoded = loaded.cast_column("image", datasets.Image(decode=False))
     name = "data/train-00000-of-00001.parquet"
-    pictures = Pictures(folder)
+    reader = ImageReader(folder)
     file = pq.ParquetFile(folder / name)
 
     def by_row_group(row: int) -> bytes:
-        group = file.read_row_group(row // ROW_GROUP_PICTURES, columns=["image.bytes"])
-        return bytes(group.column(0)[row % ROW_GROUP_PICTURES]["bytes"].as_py())
+        group = file.read_row_group(row // ROW_GROUP_IMAGES, columns=["image.bytes"])
+        return bytes(group.column(0)[row % ROW_GROUP_IMAGES]["bytes"].as_py())
 
     return {
-        "reader": lambda row: pictures.read(name, row),
+        "reader": lambda row: reader.read(name, row),
         "row group": by_row_group,
         "datasets": lambda row: bytes(undecoded[row]["image"]["bytes"]),
     }
@@ -91,7 +91,7 @@ def main() -> None:
                     read(row)
                 wall_ms = 1000 * (time.perf_counter() - wall)
                 found[name].append(((cpu_ms() - cpu) / options.reads, wall_ms / options.reads))
-    print(f"{'':10}{'CPU ms/picture (min-max)':>34}{'wall ms/picture (min-max)':>34}")
+    print(f"{'':10}{'CPU ms/image (min-max)':>34}{'wall ms/image (min-max)':>34}")
     for name, runs in found.items():
         cells = [
             f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_report           # 100,000 rows, 20 cameras, five months
 
-The manifest is made up; every row names the same small picture.
+The manifest is made up; every row names the same small image.
 """
 
 from __future__ import annotations

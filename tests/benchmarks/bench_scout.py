@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_scout            # 20 cameras, a frame every ten seconds, six days
     python -m tests.benchmarks.bench_scout --rows 100000 --repeats 3
 
-The pass is a real dataset of small drawn pictures (160 x 90): one drawn day of a camera, over and over. Choosing
+The pass is a real dataset of small drawn images (160 x 90): one drawn day of a camera, over and over. Choosing
 runs in a process of its own, so its memory can be told (on Linux).
 """
 

@@ -141,7 +141,7 @@ def floor(port: int, count: int, out: Path) -> Callable[[], None]:
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, count, 1000):
                 path = out / f"{start:06d}.parquet"
-                # Without a dictionary: the server repeats its pictures, and real ones don't.
+                # Without a dictionary: the server repeats its images, and real ones don't.
                 options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
                 with pq.ParquetWriter(path, schema, **options) as w:
                     for group in range(start, min(start + 1000, count), GROUP):

@@ -17,10 +17,10 @@ import simplejpeg
 
 SIZES = {"1080p": (1920, 1080, 260_000), "360p": (640, 360, 30_000)}
 """Width and height in pixels, and about how many bytes the JPEG has."""
-PICTURES = 24
+IMAGES = 24
 
 
-def picture(width_px: int, height_px: int, target_bytes: int, seed: int) -> bytes:
+def image(width_px: int, height_px: int, target_bytes: int, seed: int) -> bytes:
     """A JPEG of a made-up scene with shapes and sensor noise, at 4:2:0, of about the wanted size."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(40, 200, (9, 16, 3), np.uint8)
@@ -50,12 +50,12 @@ def prebuilt_answers(size: str) -> list[bytes]:
     """Whole HTTP responses, headers included."""
     width_px, height_px, target_bytes = SIZES[size]
     answers = []
-    for seed in range(PICTURES):
+    for seed in range(IMAGES):
         body = json.dumps(
             {
                 "error": False,
                 "errorMsg": None,
-                "frameData": base64.b64encode(picture(width_px, height_px, target_bytes, seed)).decode(),
+                "frameData": base64.b64encode(image(width_px, height_px, target_bytes, seed)).decode(),
                 "mimeType": "image/jpeg",
                 "responseMessage": None,
                 "status": "AVAILABLE",

@@ -61,7 +61,7 @@ def write_plan(folder: Path, url: str, **changes: Any) -> Path:
 
 
 def same_for_each_frame(asked: Asked) -> Answer:
-    """A picture that depends on the camera and the time only."""
+    """An image that depends on the camera and the time only."""
     seed = int(hashlib.sha256(json.dumps(asked.body, sort_keys=True).encode()).hexdigest()[:8], 16)
     return frame_answer(jpeg(seed, 160, 90))
 
@@ -283,7 +283,7 @@ def test_without_a_key_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.Monk
         rhombus_dataset.build(write_plan(tmp_path, "http://127.0.0.1:9"), tmp_path / "out")
 
 
-def test_a_picture_that_is_not_the_size_that_was_asked_for_is_told(tmp_path: Path) -> None:
+def test_a_image_that_is_not_the_size_that_was_asked_for_is_told(tmp_path: Path) -> None:
     def script(asked: Asked) -> Answer:
         ignored = asked.body["timestampMs"] % 120_000 == 0
         scale = 1 if ignored else asked.body.get("downscaleFactor", 1)

@@ -50,7 +50,7 @@ def outcome_of(script: Callable[[Asked], Answer], tries: int = 4) -> tuple[Outco
         return outcome, len(server.asked)
 
 
-def test_a_picture_is_kept_as_it_came() -> None:
+def test_a_image_is_kept_as_it_came() -> None:
     """Promise 4."""
     image = jpeg(1)
     with fetching(lambda _: frame_answer(image, warningMsg="late")) as (fetcher, server, _):

@@ -200,14 +200,14 @@ def test_a_plan_grown_by_a_camera_and_a_week_asks_for_what_is_new_only(tmp_path:
 def test_frames_with_other_masks_or_other_bytes_are_not_reused(tmp_path: Path) -> None:
     with scripted_server(same_for_each_frame) as server:
         rhombus_dataset.build(plan_of(tmp_path, server, "jpeg"), tmp_path / "old")
-        picture = sorted((tmp_path / "old" / "data").rglob("*.jpg"))[0]
-        picture.write_bytes(picture.read_bytes()[:-1])
+        path = sorted((tmp_path / "old" / "data").rglob("*.jpg"))[0]
+        path.write_bytes(path.read_bytes()[:-1])
         (tmp_path / "masked").mkdir()
         mask = [[[0, 0], [5000, 0], [5000, 5000]]]
         cameras = [{"uuid": c * 22, "name": c, "timezone": "UTC", "masks": mask if c == "A" else []} for c in "ABC"]
         plan = plan_of(tmp_path / "masked", server, "parquet", cameras=cameras)
         outcome = rhombus_dataset.build(plan, tmp_path / "new", reuse=tmp_path / "old")
-        is_of_a = picture.stem in {
+        is_of_a = path.stem in {
             row["frame_id"] for row in read_manifest(tmp_path / "new").to_pylist() if row["camera_name"] == "A"
         }
         assert outcome.requests == outcome.planned // 3 + (0 if is_of_a else 1)
@@ -227,8 +227,8 @@ def test_erased_frames_are_gone_for_good(tmp_path: Path, data_format: str) -> No
             for row in rows
             if row["camera_name"] == "camera-B" and "00:02" <= row["timestamp"].isoformat()[11:16] < "00:06"
         ]
-        pictures = [picture_of(out, row) for row in taken]
-        assert len(pictures) == 8
+        images = [image_of(out, row) for row in taken]
+        assert len(images) == 8
         outcome = rhombus_dataset.erase(out, "camera-B", start="2026-06-01T00:02:00Z", end="2026-06-01T00:06:00Z")
         assert outcome.rows == 8
         after = read_manifest(out).to_pylist()
@@ -240,7 +240,7 @@ def test_erased_frames_are_gone_for_good(tmp_path: Path, data_format: str) -> No
             else:
                 assert row["status"] == "ok"
         everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
-        assert not any(picture in everything for picture in pictures)
+        assert not any(image in everything for image in images)
         assert verify(out).problems == ()
         # Neither a build, nor a retry, nor a repair brings them back.
         erased = files(out)
@@ -258,7 +258,7 @@ def test_erased_frames_are_gone_for_good(tmp_path: Path, data_format: str) -> No
         assert files(out) == erased
 
 
-def picture_of(out: Path, row: dict[str, Any]) -> bytes:
+def image_of(out: Path, row: dict[str, Any]) -> bytes:
     import pyarrow.parquet as pq
 
     path = out / str(row["file"])
@@ -352,7 +352,7 @@ def test_a_repaired_dataset_is_what_it_was_and_little_is_asked_again(
         before = len(server.asked)
         outcome = rhombus_dataset.build(plan, out)
         assert outcome.requests == len(server.asked) - before == report.lost
-        # A damaged slice takes its rows without a picture along; damaged data one picture or a row group.
+        # A damaged slice takes its rows without an image along; damaged data one image or a row group.
         assert report.lost <= 12 * len(report.repaired)
         assert place == "data" or report.lost <= 6 * len(report.repaired)
     assert files(out) == whole

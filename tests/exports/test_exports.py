@@ -134,8 +134,8 @@ def test_pycocotools_reads_it_with_the_fields_of_camera_traps(
         assert sorted(names.values()) == ["busy", "car", "person"]
         for image in coco.loadImgs(coco.getImgIds()):
             frame = frames.pop(image["frame_id"])
-            with Image.open(exported / "coco" / image["file_name"]) as picture:
-                assert picture.size == (image["width"], image["height"])
+            with Image.open(exported / "coco" / image["file_name"]) as opened:
+                assert opened.size == (image["width"], image["height"])
             assert image["datetime"] == f"{frame.local_time:%Y-%m-%d %H:%M:%S}"
             assert (image["location"], image["corrupt"]) == (frame.camera_uuid, False)
             assert (image["seq_id"], image["frame_num"], image["seq_num_frames"]) == (frame.frame_id, 0, 1)
@@ -194,9 +194,9 @@ def test_cvats_manifest_is_as_documented(dataset: Dataset, exported: Path) -> No
     assert len(images) == len(dataset)
     for entry in images:
         jsonschema.validate(entry, MANIFEST_LINE)
-        picture = (exported / "cvat" / "images" / (entry["name"] + entry["extension"])).read_bytes()
-        assert hashlib.md5(picture).hexdigest() == entry["checksum"]
-        with Image.open(io.BytesIO(picture)) as opened:
+        encoded = (exported / "cvat" / "images" / (entry["name"] + entry["extension"])).read_bytes()
+        assert hashlib.md5(encoded).hexdigest() == entry["checksum"]
+        with Image.open(io.BytesIO(encoded)) as opened:
             assert opened.size == (entry["width"], entry["height"])
 
 
@@ -209,7 +209,7 @@ def test_yolo_is_as_documented(dataset: Dataset, exported: Path) -> None:
         images = {file.stem for file in (path / described[key]).iterdir()}
         labels = {file.stem for file in (path / described[key].replace("images", "labels")).iterdir()}
         assert images == {frame.frame_id for frame in dataset.split(split)}
-        # None for a picture that nobody labelled.
+        # None for an image that nobody labelled.
         assert labels == {
             frame.frame_id for frame in dataset.split(split) if any(a.kind == "box" for a in frame.annotations)
         }
@@ -281,7 +281,7 @@ def test_an_export_that_is_killed_is_not_there_and_can_be_done_again(dataset: Da
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_every_picture_is_read_once_and_told(dataset: Dataset, tmp_path: Path, to: str) -> None:
+def test_every_image_is_read_once_and_told(dataset: Dataset, tmp_path: Path, to: str) -> None:
     read = 0
 
     def count() -> None:

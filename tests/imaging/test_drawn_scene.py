@@ -31,8 +31,8 @@ HOUR_MS = 3_600_000
 def test_the_stamp_survives_jpeg_and_downscaling(
     camera: str, timestamp_ms: int, geometry: Geometry, quality: int
 ) -> None:
-    picture = decode_rgb(render(draw(camera, timestamp_ms, 0), geometry, quality))
-    assert read_stamp(picture, geometry) == Stamp(camera_code(camera), timestamp_ms)
+    image = decode_rgb(render(draw(camera, timestamp_ms, 0), geometry, quality))
+    assert read_stamp(image, geometry) == Stamp(camera_code(camera), timestamp_ms)
 
 
 def test_what_carries_no_stamp_reads_as_none() -> None:
@@ -42,7 +42,7 @@ def test_what_carries_no_stamp_reads_as_none() -> None:
     assert read_stamp(np.zeros((720, 1280, 3), np.uint8)) is not read_stamp(rgb)
 
 
-def test_a_picture_is_a_pure_function_of_camera_and_time() -> None:
+def test_a_image_is_a_pure_function_of_camera_and_time() -> None:
     assert np.array_equal(draw(CAMERA, NOON_MS, 0), draw(CAMERA, NOON_MS, 0))
     assert not np.array_equal(draw(CAMERA, NOON_MS, 0), draw(CAMERA, NOON_MS + 1, 0))
     assert not np.array_equal(draw(CAMERA, NOON_MS, 0), draw("B" * 22, NOON_MS, 0))
@@ -67,7 +67,7 @@ def test_there_are_quiet_stretches_and_others_where_things_move() -> None:
 
 
 def test_the_truth_about_passers_is_what_is_drawn() -> None:
-    """Where nobody is said to be, the picture is that of the empty scene, but for its clock and its strip."""
+    """Where nobody is said to be, the image is that of the empty scene, but for its clock and its strip."""
     camera, start_ms = CAMERA, NOON_MS
     moments = [start_ms + 1_000 * i for i in range(600)]
     empty = next(t for t in moments if not passers(camera, t))

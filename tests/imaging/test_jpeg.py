@@ -19,11 +19,11 @@ from tests.scripted_server import jpeg as jpeg_of
 
 
 @pytest.fixture(scope="module")
-def picture() -> bytes:
+def image() -> bytes:
     return jpeg_of(3, 640, 360)
 
 
-def test_decode_rgb_gives_rgb(picture: bytes) -> None:
+def test_decode_rgb_gives_rgb(image: bytes) -> None:
     red = np.zeros((32, 48, 3), np.uint8)
     red[:, :, 0] = 255
     rgb = jpeg.decode_rgb(simplejpeg.encode_jpeg(red, 95))
@@ -33,15 +33,15 @@ def test_decode_rgb_gives_rgb(picture: bytes) -> None:
     assert (rgb[:, :, 2] < 15).all()
 
 
-def test_a_truncated_picture_is_found_wherever_it_ends(picture: bytes) -> None:
-    for length in [0, 1, 2, 20, 300, len(picture) // 2, len(picture) - 3]:
+def test_a_truncated_image_is_found_wherever_it_ends(image: bytes) -> None:
+    for length in [0, 1, 2, 20, 300, len(image) // 2, len(image) - 3]:
         with pytest.raises(jpeg.DamagedImage):
-            jpeg.measure(picture[:length])
+            jpeg.measure(image[:length])
 
 
 @pytest.mark.parametrize("kind", ["zeroed", "dropped", "duplicated"])
 def test_damage_in_the_middle_is_found(kind: str) -> None:
-    """The kinds that ``cv2.imdecode`` turns into a picture."""
+    """The kinds that ``cv2.imdecode`` turns into an image."""
     whole = jpeg_of(5, 1280, 720)
     middle = len(whole) // 2
     part = whole[middle : middle + 2000]
@@ -62,9 +62,9 @@ def test_what_is_no_jpeg_is_refused(data: bytes) -> None:
         jpeg.decode_rgb(data)
 
 
-def test_a_header_that_claims_a_giant_picture_is_refused_before_it_is_decoded(picture: bytes) -> None:
-    frame_header = picture.index(b"\xff\xc0")
-    giant = bytearray(picture)
+def test_a_header_that_claims_a_giant_image_is_refused_before_it_is_decoded(image: bytes) -> None:
+    frame_header = image.index(b"\xff\xc0")
+    giant = bytearray(image)
     giant[frame_header + 5 : frame_header + 9] = (20_000).to_bytes(2, "big") * 2
     with pytest.raises(jpeg.DamagedImage, match="claims 20000 x 20000"):
         jpeg.measure(bytes(giant))
@@ -176,22 +176,22 @@ def test_an_outline_that_crosses_itself_hides_all_it_winds_around() -> None:
     assert jpeg.mask_pixels([star], Geometry(), 100, 100)[50, 50]
 
 
-def test_a_painted_mask_is_black_and_the_rest_stays(picture: bytes) -> None:
+def test_a_painted_mask_is_black_and_the_rest_stays(image: bytes) -> None:
     corner = ((0, 0), (5000, 0), (5000, 5000), (0, 5000))
-    masked = jpeg.paint_masks(picture, [corner], Geometry())
-    before, after = jpeg.decode_rgb(picture), jpeg.decode_rgb(masked)
+    masked = jpeg.paint_masks(image, [corner], Geometry())
+    before, after = jpeg.decode_rgb(image), jpeg.decode_rgb(masked)
     assert after[:180, :320].max() < 40
     assert np.abs(before[200:, 340:].astype(int) - after[200:, 340:]).mean() < 3
 
 
-def test_a_mask_outside_the_crop_leaves_the_bytes_as_they_came(picture: bytes) -> None:
+def test_a_mask_outside_the_crop_leaves_the_bytes_as_they_came(image: bytes) -> None:
     """Promise 4: bytes verbatim."""
     corner = ((0, 0), (2000, 0), (2000, 2000), (0, 2000))
     geometry = Geometry(1, 5000, 5000, 5000, 5000)
-    assert jpeg.paint_masks(picture, [corner], geometry) is picture
+    assert jpeg.paint_masks(image, [corner], geometry) is image
 
 
-def test_a_grey_picture_is_masked_too() -> None:
+def test_a_grey_image_is_masked_too() -> None:
     grey = simplejpeg.encode_jpeg(
         np.full((40, 60, 1), 200, np.uint8), 90, colorspace="GRAY", colorsubsampling="Gray"
     )
@@ -200,11 +200,11 @@ def test_a_grey_picture_is_masked_too() -> None:
     assert jpeg.measure(masked).width_px == 60
 
 
-def test_metadata_does_not_survive_a_mask(picture: bytes) -> None:
+def test_metadata_does_not_survive_a_mask(image: bytes) -> None:
     note = b"a thumbnail could stand here"
     segment = b"\xff\xe1" + (len(note) + 2).to_bytes(2, "big") + note
-    tagged = picture[:2] + segment + picture[2:]
-    assert jpeg.measure(tagged) == jpeg.measure(picture)
+    tagged = image[:2] + segment + image[2:]
+    assert jpeg.measure(tagged) == jpeg.measure(image)
     masked = jpeg.paint_masks(tagged, [((0, 0), (9000, 0), (0, 9000))], Geometry())
     assert note in tagged
     assert note not in masked

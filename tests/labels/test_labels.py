@@ -105,7 +105,7 @@ def test_out_and_back_the_same_boxes_are_on_the_same_frames(
     expected = labels_of(dataset)
     boxes = {frame: [said for said in labels if said[1] is not None] for frame, labels in expected.items()}
     boxes = {frame: labels for frame, labels in boxes.items() if labels}
-    if to == "yolo":  # which has no classes of whole pictures
+    if to == "yolo":  # which has no classes of whole images
         expected = boxes
     # The format's own importer sees them.
     command = [importers, "-m", "tests.importers.read", to, str(exported / to)]
@@ -159,16 +159,16 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
     (tmp_path / "labels.json").write_text(json.dumps(said))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
     assert (outcome.boxes, outcome.classes, outcome.frames) == (1, 0, 1)
-    assert [(left.picture, left.problem) for left in outcome.left] == [
+    assert [(left.image, left.problem) for left in outcome.left] == [
         ("holiday.jpg", "its name holds no frame_id of this dataset"),
         (f"{gone}.jpg", "the frame is missing"),
         (known, "its box is empty"),
-        (f"task_7/{known}", "its picture has no size"),
-        (f"? {known}", "its box lies beside the picture"),
+        (f"task_7/{known}", "its image has no size"),
+        (f"? {known}", "its box lies beside the image"),
     ]
     assert outcome.left_file is not None
-    assert [json.loads(line)["picture"] for line in outcome.left_file.read_text().splitlines()] == [
-        left.picture for left in outcome.left
+    assert [json.loads(line)["image"] for line in outcome.left_file.read_text().splitlines()] == [
+        left.image for left in outcome.left
     ]
     (kept,) = pd.read_parquet(path / "annotations").to_dict("records")
     assert (kept["confidence"], kept["made_by"], kept["label"]) == (0.5, "model-3", "car")
@@ -286,7 +286,7 @@ def test_any_json_is_labels_or_an_error(
             said = list(read_labels(path))
         except UsageError:
             continue
-        assert all(isinstance(one.picture, str) for one in said)
+        assert all(isinstance(one.image, str) for one in said)
 
 
 HOSTILE = "</a>\x00\x01 |\n\ud800\"'&<b>\u202e" + "x" * 100

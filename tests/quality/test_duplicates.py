@@ -51,7 +51,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(frame: Frame) -> list[tuple[str, float]]:
-    """Who is wholly in the picture, and where."""
+    """Who is wholly in the image, and where."""
     found = passers(frame.camera_uuid, frame.timestamp_ms)
     return sorted((p.kind, p.x) for p in found if p.x > 0 and p.x + p.width < 10_000)
 
@@ -126,7 +126,7 @@ def test_shards_stay_as_they_are_and_the_list_comes_and_goes_with_the_plan(yard:
 
 
 @pytest.mark.parametrize("damage", ["gone", "torn", "another"])
-def test_a_list_that_is_not_of_these_pictures_is_told_and_healed(yard: Path, tmp_path: Path, damage: str) -> None:
+def test_a_list_that_is_not_of_these_images_is_told_and_healed(yard: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     file = path / "duplicates.parquet"
@@ -174,7 +174,7 @@ def test_building_again_compares_nothing_again(yard: Path, tmp_path: Path) -> No
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     (tmp_path / "plan.yaml").write_bytes((yard / "plan.yaml").read_bytes())
-    # A picture that is gone would be missed, if it were looked at.
+    # An image that is gone would be missed, if it were looked at.
     frame = rhombus_dataset.open_dataset(path)[0]
     (path / frame.to_dict()["file"]).unlink()
     assert rhombus_dataset.build(tmp_path / "plan.yaml", path).requests == 0
@@ -238,7 +238,7 @@ def test_light_is_no_difference_and_a_small_thing_is(
 
 
 @given(st.integers(1, 400), st.integers(1, 300), st.integers(0, 255))
-def test_a_small_grey_picture_has_the_means_of_its_parts(width: int, height: int, grey: int) -> None:
+def test_a_small_grey_image_has_the_means_of_its_parts(width: int, height: int, grey: int) -> None:
     flat = np.full((height, width, 3), grey, np.uint8)
     assert np.abs(small_grey(encode_rgb(flat)).astype(int) - grey).max() <= 2
     half = flat.copy()

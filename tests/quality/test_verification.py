@@ -41,7 +41,7 @@ def test_a_whole_dataset_has_no_fault(whole: Path) -> None:
     report = verify(whole)
     assert report.problems == ()
     assert (report.shards, report.rows) == (3, 60)
-    assert report.pictures == info(whole).counts["ok"] > 30
+    assert report.images == info(whole).counts["ok"] > 30
     assert "all as it should be" in report.to_text()
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
             verify(path)
 
 
-def test_info_counts_and_warns_of_placeholder_pictures(tmp_path: Path) -> None:
+def test_info_counts_and_warns_of_placeholder_images(tmp_path: Path) -> None:
     def script(asked: object) -> Answer:
         answer = same_for_each_frame(asked)  # type: ignore[arg-type]
         late = asked.body["timestampMs"] % 600_000 >= 300_000  # type: ignore[attr-defined]

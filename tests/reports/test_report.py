@@ -142,9 +142,9 @@ def opened(browser: Browser) -> Iterator[Opened]:
 
 
 def shown(page: Page) -> list[dict[str, str]]:
-    """What the pictures that can be seen say of themselves."""
+    """What the images that can be seen say of themselves."""
     found: list[dict[str, str]] = page.evaluate(
-        "[...document.querySelectorAll('[data-pictures]')].filter(e => e.checkVisibility())"
+        "[...document.querySelectorAll('[data-images]')].filter(e => e.checkVisibility())"
         ".map(e => ({...e.dataset}))"
     )
     return found
@@ -201,23 +201,23 @@ def faint(page: Page) -> list[str]:
 def test_a_cell_of_the_heat_map_filters_by_mouse(built: Path, opened: Opened) -> None:
     page = opened(built / "report.html")
     everything = count(page)[1]
-    assert count(page)[0] == everything == sum(int(picture["pictures"]) for picture in shown(page))
+    assert count(page)[0] == everything == sum(int(image["images"]) for image in shown(page))
     cell = page.locator(".heat.hour button:not(.l0)[data-camera='1']").first
     label = cell.get_attribute("aria-label") or ""
     cell.click()
     hour = str(int(label.removeprefix("gate-east, ")[:2]))
-    pictures = shown(page)
-    assert pictures
-    assert all(p["camera"] == "1" and hour in p["hour"].split() for p in pictures)
-    assert count(page) == (sum(int(p["pictures"]) for p in pictures), everything)
+    images = shown(page)
+    assert images
+    assert all(p["camera"] == "1" and hour in p["hour"].split() for p in images)
+    assert count(page) == (sum(int(p["images"]) for p in images), everything)
     assert cell.get_attribute("aria-pressed") == "true"
     assert page.url.endswith(f"#camera=gate-east&hour={int(hour):02d}")
     page.locator("#bar button[data-clear]").click()
-    assert len(shown(page)) > len(pictures)
+    assert len(shown(page)) > len(images)
     assert count(page) == (everything, everything)
     assert "#" not in page.url
     page.go_back()
-    assert shown(page) == pictures
+    assert shown(page) == images
 
 
 def test_a_cell_of_the_heat_map_filters_by_keyboard(built: Path, opened: Opened) -> None:
@@ -227,16 +227,16 @@ def test_a_cell_of_the_heat_map_filters_by_keyboard(built: Path, opened: Opened)
     for key in ("Enter", "Space"):
         page.locator(".heat.day button:not(.l0)").first.focus()
         page.keyboard.press(key)
-        pictures = shown(page)
-        assert pictures
-        assert all(p["camera"] == "0" and "0" in p["day"].split() for p in pictures)
+        images = shown(page)
+        assert images
+        assert all(p["camera"] == "0" and "0" in p["day"].split() for p in images)
         assert "day=2026-06-02" in page.url
         page.locator("#bar button[data-clear]").focus()
         page.keyboard.press(key)
         assert count(page)[0] == count(page)[1]
 
 
-def test_selects_filter_and_pictures_are_arranged(built: Path, opened: Opened) -> None:
+def test_selects_filter_and_images_are_arranged(built: Path, opened: Opened) -> None:
     page = opened(built / "report.html")
     page.select_option("select[data-key=status]", label="missing")
     assert shown(page)
@@ -358,10 +358,10 @@ def test_a_dataset_that_is_being_built(built: Path, tmp_path: Path, opened: Open
     assert count(page) == (0, 0)
 
 
-def test_a_dataset_without_a_picture(tmp_path: Path, opened: Opened) -> None:
+def test_a_dataset_without_a_image(tmp_path: Path, opened: Opened) -> None:
     dataset = build(tmp_path, ("start: 2026-06-02, end: 2026-06-05", "start: 2026-05-02, end: 2026-05-05"))
     page = opened(write_report(dataset))
-    assert "No pictures" in page.locator("header").inner_text()
+    assert "No images" in page.locator("header").inner_text()
     page.locator(".heat.hour button").first.click()
     assert page.locator("img").count() == 0
     assert {p["status"] for p in shown(page)} <= {"1"}
@@ -386,11 +386,11 @@ def test_what_cannot_be_shown_says_why(
 ) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(built, damaged)
-    pictures = sorted((damaged / "data").rglob("*.jpg"))
-    for path in pictures[::2]:
+    images = sorted((damaged / "data").rglob("*.jpg"))
+    for path in images[::2]:
         path.write_bytes(path.read_bytes()[:2000])
-    pictures[1].unlink()
-    monkeypatch.setattr(album, "MAX_PICTURE_BYTES", 20_000)
+    images[1].unlink()
+    monkeypatch.setattr(album, "MAX_IMAGE_BYTES", 20_000)
     page = opened(write_report(damaged))
     text = page.locator("#sheets").inner_text()
     for words in ("cannot be shown: damaged JPEG", "cannot be read", "left out: the page has reached its limit"):
@@ -401,7 +401,7 @@ def test_what_cannot_be_shown_says_why(
 
 
 def test_frames_that_repeat_another_are_shown_as_themselves(tmp_path: Path) -> None:
-    """The report is of all frames: what readers pass over moves no picture to another frame."""
+    """The report is of all frames: what readers pass over moves no image to another frame."""
     plan = "sampling: {strategy: random, frames: 60, min_gap: 1m}"
     short = "sampling: {strategy: interval, every: 3h}\ndedup: {within: 24h}"
     path = build(tmp_path / "built", (plan, short))

@@ -42,7 +42,7 @@ HOURS = 3
 
 @dataclass(frozen=True)
 class Clip:
-    """When something is in the picture, in seconds from the clip's start, as seen by eye; the first of its seconds
+    """When something is in the image, in seconds from the clip's start, as seen by eye; the first of its seconds
     are quiet. ``plays`` are when it is shown, in seconds from the start of the footage."""
 
     events: tuple[tuple[float, float], ...]
@@ -128,7 +128,7 @@ def street(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Path:
 
 
 def shown(clip: Clip, second: float) -> list[tuple[float, float]]:
-    """Which events of which plays are in the picture."""
+    """Which events of which plays are in the image."""
     every = (*clip.events, *clip.also)
     return [(play, start) for play in clip.plays for start, end in every if play + start <= second <= play + end]
 
@@ -205,7 +205,7 @@ def weather(folder: Path) -> Path:
     for number, at in enumerate(weather_times().tolist()):
         rgb = small(draw(WATCHED, at, -7 * 3_600_000))
         if number % 9 == 4:
-            # Headlights from outside of the picture: a soft beam that lights what is there, in the dark.
+            # Headlights from outside of the image: a soft beam that lights what is there, in the dark.
             dark = 1 - daylight((at - 7 * 3_600_000) / 3_600_000 % 24)
             beam = 1 + 1.5 * dark * np.exp(-(((across - rng.integers(0, 640)) / 120) ** 2))
             rgb = np.minimum(rgb * beam[None, :, None], 255).astype(np.uint8)
@@ -382,7 +382,7 @@ def test_the_manifest_says_why(yard: Path) -> None:
     assert (quiet["score"] == 0).all()
     assert (new["score"] > 0.001).all()
     for row in records(new):
-        assert f"new: {100 * row['score']:.1f} % of the picture" in row["chosen_for"]
+        assert f"new: {100 * row['score']:.1f} % of the image" in row["chosen_for"]
         assert passers(row["camera_uuid"], row["at"])
     assert "## Selection" in (yard / "README.md").read_text()
     # The pass is a dataset like any other, with the masks of the plan.
@@ -539,7 +539,7 @@ def test_day_and_night_get_their_shares_by_what_the_pass_sees(tmp_path: Path) ->
 
 
 def write_turned(folder: Path, turned: int, count: int, step_s: int) -> None:
-    """A camera that is turned at a picture: a drawn scene, and then another part of it, the other way up."""
+    """A camera that is turned at an image: a drawn scene, and then another part of it, the other way up."""
     frames: list[npt.NDArray[np.uint8]] = []
     for i in range(count):
         at = START_MS + i * step_s * 1000

@@ -124,7 +124,7 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_say_when_its_frames_are_shown_is_refused(tmp_path: Path) -> None:
-    """Such a file gave wrong pictures without a word."""
+    """Such a file gave wrong images without a word."""
     write_video(tmp_path / "b-frames.avi", STEADY, b_frames=2)
     write_video(tmp_path / "bare.264", STEADY)
     write_video(tmp_path / "part.ts", STEADY)
@@ -200,7 +200,7 @@ def fetch(url: str, uuid: str, timestamp_ms: int, geometry: Geometry) -> bytes |
     )
     with urllib.request.urlopen(request, timeout=30) as response:
         reply = wire.parse_reply(response.status, response.read())
-    return reply.image if isinstance(reply, wire.Picture) else None
+    return reply.image if isinstance(reply, wire.Image) else None
 
 
 GEOMETRIES = [
@@ -233,9 +233,9 @@ def test_every_presentation_time_over_http_is_the_right_frame(served: tuple[str,
                 image = fetch(url, uuid, asked, geometry)  # noqa: B023
                 assert image is not None, (uuid, number, asked)  # noqa: B023
                 got = simplejpeg.decode_jpeg(image).astype(np.int16)
-                away = {other: float(np.abs(got - picture).mean()) for other, picture in near.items()}
-                for other, picture in near.items():
-                    if not np.array_equal(picture, near[number]):
+                away = {other: float(np.abs(got - decoded).mean()) for other, decoded in near.items()}
+                for other, decoded in near.items():
+                    if not np.array_equal(decoded, near[number]):
                         assert away[number] < away[other], (uuid, number, asked, geometry)  # noqa: B023
                         count += 1
             return count

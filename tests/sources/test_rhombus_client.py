@@ -100,7 +100,7 @@ def test_promise_9_tls_is_verified_against_the_users_ca_bundle(
         bundle = tmp_path / "ca.pem"
         authority.cert_pem.write_to_path(str(bundle))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-        assert isinstance(RhombusSource(url, "key").get(REQUEST), wire.Picture)
+        assert isinstance(RhombusSource(url, "key").get(REQUEST), wire.Image)
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_the_users_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted_server(lambda _: frame_answer(jpeg(1))) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         reply = RhombusSource("http://cloud.example", "key").get(REQUEST)
-    assert isinstance(reply, wire.Picture)
+    assert isinstance(reply, wire.Image)
     assert proxy.asked[0].path == "http://cloud.example" + wire.EXACT_FRAME_PATH
 
 

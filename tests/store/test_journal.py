@@ -48,7 +48,7 @@ def read(path: Path) -> list[tuple[int, Outcome, bytes]]:
     if not path.exists():
         return []
     with Journal(path, "digest", "shard").reading() as reading:
-        return [(r.row, r.frame, reading.picture(r)) for r in reading.records()]
+        return [(r.row, r.frame, reading.image_bytes(r)) for r in reading.records()]
 
 
 def without_image(frame: Outcome) -> Outcome:

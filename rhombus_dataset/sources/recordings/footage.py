@@ -1,7 +1,7 @@
 """Exact frames out of video files: the frame that is on screen at a given moment.
 
 A frame is found by seeking to the last packet before it that decoding can start from, and decoding no
-further than the frame itself. Each packet on the way is compared with the file's index, and a picture with
+further than the frame itself. Each packet on the way is compared with the file's index, and an image with
 damage in it, or in what it is made from, is refused.
 """
 
@@ -129,7 +129,7 @@ class _Decoder:
         self._stream = self._container.streams.video[0]
         # Slice threads only: frame threads would decode far past the frame that is wanted.
         self._stream.thread_type = "SLICE"
-        # By default a decoder hides damage: it fills what it cannot read from other pictures.
+        # By default a decoder hides damage: it fills what it cannot read from other images.
         self._stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
     def _decode(self, wanted: int) -> Any:
@@ -141,7 +141,7 @@ class _Decoder:
                 if (frame := self._forward(wanted)) is not None:
                     return frame
         fault = "no such frame comes out of the decoder"
-        # In an open group of pictures, frames shown before a key may need what came before it.
+        # In an open group of images, frames shown before a key may need what came before it.
         for back in (0, 1, 2, 4):
             if back > key:
                 break

@@ -47,7 +47,7 @@ class RecordingsSource:
                 rgb = self._site.footage.frame(recording.path, number)
             except UnreadableVideo:
                 return wire.Transient("FRAME_RETRIEVAL_FAILED")
-        return wire.Picture(render(rgb, request.geometry), "image/jpeg")
+        return wire.Image(render(rgb, request.geometry), "image/jpeg")
 
     def close(self) -> None:
         """Close the video files."""

@@ -1,4 +1,4 @@
-"""What a video file holds, read once from its packets, without decoding a picture.
+"""What a video file holds, read once from its packets, without decoding an image.
 
 When each frame is shown, by the stream's own timestamps, and which packets a decoder can start from.
 A file whose packets do not tell that for certain is refused: a frame that is only probably the right one is

@@ -106,9 +106,9 @@ class RhombusSource:
             reply = self._exchange(request)
         finally:
             self._deadlines.end(call)
-        if call.overdue and not isinstance(reply, wire.Picture):
+        if call.overdue and not isinstance(reply, wire.Image):
             return wire.Transient("no whole answer within the time-out", camera_down=True)
-        return reply if isinstance(reply, wire.Picture) else self._scrub(reply)
+        return reply if isinstance(reply, wire.Image) else self._scrub(reply)
 
     def _exchange(self, request: FrameRequest) -> wire.Reply:
         try:
