@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.errors import DatasetError, RhombusDatasetError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.imaging import jpeg
+from rhombus_dataset.imaging.threads import single_threaded
 from rhombus_dataset.planning.erasures import Erasure, erased_rows, read_erasures
 from rhombus_dataset.planning.lock import load_lock
 from rhombus_dataset.planning.rounds import rounds
@@ -101,8 +101,8 @@ def verify(dataset: str | Path) -> VerifyReport:
     folder = Path(dataset)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    cv2.setNumThreads(1)
-    return _Verifying(folder).report()
+    with single_threaded():
+        return _Verifying(folder).report()
 
 
 class _Verifying:
