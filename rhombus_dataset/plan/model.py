@@ -1,26 +1,40 @@
-"""The plan's vocabulary as types. What stands in a ``Plan`` is valid; nobody checks it again.
+"""The types of a plan. A ``Plan`` is valid: later code does not check it again.
 
 Validators read values as a person writes them (``5m``, ``25%``, ``06:00-20:00``); the fields hold them in one
-unit.
+unit (milliseconds, permyriads, minutes). The descriptions are shown in the JSON Schema and in the plan reference.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from rhombus_dataset.config.validation import shown
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan import values
+from rhombus_dataset.plan.sampling_model import (
+    BurstSampling,
+    IntervalSampling,
+    RandomSampling,
+    Sampling,
+    ScoutSampling,
+    StratifiedSampling,
+    TimestampsSampling,
+)
+from rhombus_dataset.plan.source_model import (
+    Auth,
+    Limits,
+    Model,
+    RecordingsSource,
+    RhombusSource,
+    check_encrypted,
+    check_url,
+)
 from rhombus_dataset.plan.values import (
+    DAY_MS,
     DateValue,
     DurationMs,
-    Flag,
     Number,
     Permyriad,
     Slug,
@@ -31,97 +45,18 @@ from rhombus_dataset.plan.values import (
     Zone,
 )
 
-DAY_MS = 86_400_000
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Auth(Model):
-    """How requests are signed. The key itself comes from the environment, never from a plan."""
-
-    scheme: Literal["api-token", "partner-api-token", "api", "partner-api"] = "api-token"
-    org: Text | None = Field(None, description="The organisation of a partner's call (x-auth-org).")
-    certificate: Path | None = Field(None, description="Client certificate, PEM; for scheme api.")
-    certificate_key: Path | None = Field(None, description="Its private key, if in a file of its own.")
-
-    @model_validator(mode="after")
-    def _certificate(self) -> Self:
-        if self.scheme == "api" and self.certificate is None:
-            raise ValueError("scheme api signs with a client certificate: give certificate, a PEM file")
-        return self
-
-
-class Limits(Model):
-    """How hard the source is asked. The cloud's rate limit belongs to the whole organisation."""
-
-    requests_per_second: Annotated[Number, Field(gt=0, le=100_000)] = 5.0
-    burst: Annotated[Whole, Field(ge=1, le=100_000)] = 20
-    concurrency: Annotated[Whole, Field(ge=1, le=256)] = 16
-    per_camera: Annotated[Whole, Field(ge=1, le=256)] = 4
-    timeout: Annotated[DurationMs, Field(ge=1_000, le=600_000)] = 30_000
-    tries: Annotated[Whole, Field(ge=1, le=20)] = 6
-    deadline: Annotated[DurationMs, Field(ge=1_000, le=86_400_000)] = Field(
-        300_000, description="For a frame as a whole, its pauses included; what a 429 asks for doesn't count."
-    )
-    min_success_rate: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.1, description="A build stops when fewer of its last 200 frames came; 0 never stops it."
-    )
-
-
-def check_url(value: Any) -> str:
-    """An address of the API, without a slash at its end. Raises ValueError for anything else."""
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"expected an address such as https://api2.rhombussystems.com, got {shown(value)}")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("expected an address without user, password, query or fragment")
-    return str(value).rstrip("/")
-
-
-class RhombusSource(Model):
-    """The camera cloud, or anything that answers its API."""
-
-    type: Literal["rhombus"]
-    url: Annotated[str, BeforeValidator(check_url)] = "https://api2.rhombussystems.com"
-    auth: Auth = Auth()
-    limits: Limits = Limits()
-    allow_plain_http: Flag = Field(False, description="Send the key unencrypted to another machine.")
-
-    @model_validator(mode="after")
-    def _encrypted(self) -> Self:
-        check_encrypted(self.url, self.allow_plain_http)
-        return self
-
-
-def check_encrypted(url: str, allowed: bool) -> None:
-    """Raises ValueError for plain HTTP to another machine: it would show the key to everyone between."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or allowed:
-        return
-    host = parts.hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
-        raise ValueError(f"plain http would send the key unencrypted to {host}: use https")
-
-
-class RecordingsSource(Model):
-    """Video files on this machine, as a site file describes them, without HTTP."""
-
-    type: Literal["recordings"]
-    site: Path
-    limits: Limits = Limits(requests_per_second=100_000, burst=1_000, concurrency=4)
-
+__all__ = [
+    "Auth", "BurstSampling", "Camera", "CameraSplits", "ColumnSplits", "CropInput", "DailyRange", "Dedup",
+    "DeploymentSplits", "IntervalSampling", "Limits", "LocalTime", "LocationSplits", "Model", "Moment", "Output",
+    "Plan", "RandomSampling", "RecordingsSource", "RhombusSource", "Sampling", "ScoutSampling", "Splits",
+    "StratifiedSampling", "TimeSplits", "TimestampsSampling", "View", "Window", "check_encrypted", "check_url",
+]  # fmt: skip
 
 Point = Annotated[tuple[Permyriad, Permyriad], Field()]
 
 
 class LocalTime(Model):
-    """A moment as written: a wall-clock time of the camera's, one with an offset, or now."""
+    """A time as written: the camera's local time, a time with a UTC offset, or now."""
 
     local: dt.datetime | None = None
     utc_ms: int | None = None
@@ -136,18 +71,31 @@ Moment = Annotated[
 
 
 class Camera(Model):
-    """A camera by its UUID, with what holds for all of its frames."""
+    """A camera by its UUID, with the settings of all of its frames."""
 
-    uuid: Uuid
-    name: Text
-    timezone: Zone
-    location: Text | None = None
-    views: tuple[str, ...] = Field((), description="Names of views; all of them where none are given.")
+    uuid: Uuid = Field(
+        description="UUID of the camera: 22 characters, with an optional facet such as `.v0`.",
+        examples=["AAAAAAAAAAAAAAAAAAAAAA"],
+    )
+    name: Text = Field(description="Name in tables and files. Default: the UUID.", examples=["dock-north"])
+    timezone: Zone = Field(
+        description="IANA time zone of the camera. Local times in the plan refer to it.",
+        examples=["America/Los_Angeles"],
+    )
+    location: Text | None = Field(
+        None, description="Name of its location. Required for `splits: {by: location}`.", examples=["Oakland"]
+    )
+    views: tuple[str, ...] = Field((), description="Names of its views. Default: all views.", examples=[["full"]])
     masks: tuple[Annotated[tuple[Point, ...], Field(min_length=3)], ...] = Field(
-        (), description="Polygons that are painted black: [x, y] points of the full frame."
+        (),
+        description="Privacy masks: polygons that are painted black before anything is stored. "
+        "Each point is [x, y] in the full frame.",
+        examples=[[[["0%", "0%"], ["25%", "0%"], ["25%", "18%"]]]],
     )
     deployments: Annotated[tuple[Moment, ...], Field(max_length=1_000)] = Field(
-        (), description="When the camera was moved, turned or replaced: each begins another deployment."
+        (),
+        description="Times at which the camera was moved, turned or replaced. Each starts a new deployment.",
+        examples=[["2026-06-03T14:20"]],
     )
 
     @model_validator(mode="before")
@@ -159,12 +107,12 @@ class Camera(Model):
 
 
 class CropInput(Model):
-    """The part of the full frame that a view shows."""
+    """The part of the full frame that a view shows, in percent or permyriads (1/10000)."""
 
-    x: Permyriad
-    y: Permyriad
-    width: Permyriad
-    height: Permyriad
+    x: Permyriad = Field(description="Left edge, as a share of the frame's width.", examples=["25%"])
+    y: Permyriad = Field(description="Upper edge, as a share of the frame's height.", examples=["10%"])
+    width: Permyriad = Field(description="Width, as a share of the frame's width.", examples=["50%"])
+    height: Permyriad = Field(description="Height, as a share of the frame's height.", examples=["60%"])
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -173,10 +121,12 @@ class CropInput(Model):
 
 
 class View(Model):
-    """A crop, or the full frame, and how much smaller it is asked for."""
+    """A crop of the frame, or the full frame, at full or reduced size."""
 
-    downscale: Annotated[Whole, Field(ge=1, le=64)] = 1
-    crop: CropInput | None = None
+    downscale: Annotated[Whole, Field(ge=1, le=64)] = Field(
+        1, description="Number by which the width and the height are divided.", examples=[2]
+    )
+    crop: CropInput | None = Field(None, description="Part of the frame. Default: the full frame.")
 
     @property
     def geometry(self) -> Geometry:
@@ -193,114 +143,52 @@ class DailyRange(Model):
 
 
 class Window(Model):
-    """When frames may be from: start included, end excluded, by the camera's local clock."""
+    """A span of time from which frames may be taken. Start included, end excluded."""
 
-    start: Moment
-    end: Moment
+    start: Moment = Field(
+        description="A date (local midnight), a local time, or a time with a UTC offset.", examples=["2026-06-01"]
+    )
+    end: Moment = Field(description="As `start`, or `now`.", examples=["2026-07-01T06:00"])
     daily: Annotated[
         tuple[DailyRange, ...],
         BeforeValidator(lambda v: v if isinstance(v, tuple) else values.parse_daily(v)),
         values.DailySchema,
-    ] = ()
+    ] = Field(
+        (),
+        description="Hours of the camera's local clock. A range may cross midnight. Default: the whole day.",
+        examples=[["06:00-20:00"]],
+    )
     weekdays: Annotated[
         tuple[int, ...],
         BeforeValidator(lambda v: v if isinstance(v, tuple) else values.parse_weekdays(v)),
         values.WeekdaysSchema,
-    ] = (0, 1, 2, 3, 4, 5, 6)
-    exclude: tuple[DateValue, ...] = Field((), description="Local dates that are left out.")
-
-
-Count = Annotated[Whole, Field(ge=1, le=200_000_000)]
-
-
-class IntervalSampling(Model):
-    """A frame every so often, anchored at the camera's local midnight."""
-
-    strategy: Literal["interval"]
-    every: Annotated[DurationMs, Field(ge=1, le=DAY_MS)]
-    jitter: DurationMs = 0
-
-    @model_validator(mode="after")
-    def _jitter(self) -> Self:
-        if self.jitter > self.every:
-            raise ValueError(f"jitter ({self.jitter} ms) must not be longer than every ({self.every} ms)")
-        return self
-
-
-class RandomSampling(Model):
-    """A number of frames, uniformly over the windows."""
-
-    strategy: Literal["random"]
-    frames: Count | None = None
-    frames_per_camera: Count | None = None
-    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
-    top_up: Flag = Field(False, description="Draw others for frames that turn out to be missing.")
-
-
-class StratifiedSampling(Model):
-    """A number of frames, spread evenly over strata."""
-
-    strategy: Literal["stratified"]
-    frames: Count | None = None
-    frames_per_camera: Count | None = None
-    strata: Annotated[tuple[Literal["camera", "hour", "weekday"], ...], Field(min_length=1)] = ("camera", "hour")
-    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
-    top_up: Flag = Field(False, description="Draw others for frames that turn out to be missing.")
-
-
-class BurstSampling(Model):
-    """Groups of frames a fixed time apart."""
-
-    strategy: Literal["burst"]
-    bursts: Count | None = None
-    bursts_per_camera: Count | None = None
-    frames_per_burst: Annotated[Whole, Field(ge=1, le=10_000)]
-    spacing: Annotated[DurationMs, Field(ge=1, le=DAY_MS)]
-    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
-
-
-class ScoutSampling(Model):
-    """A cheap pass of small frames first; then full frames of what is new in them."""
-
-    strategy: Literal["scout"]
-    every: Annotated[DurationMs, Field(ge=1, le=DAY_MS)] = Field(
-        description="A small frame so often: shorter than what is looked for stays in the image."
+    ] = Field((0, 1, 2, 3, 4, 5, 6), description="Local days of the week.", examples=[["mon", "tue", "wed"]])
+    exclude: tuple[DateValue, ...] = Field(
+        (), description="Local dates that are left out, such as holidays.", examples=[["2026-06-19"]]
     )
-    downscale: Annotated[Whole, Field(ge=1, le=64)] = Field(8, description="Of the small frames.")
-    frames: Count | None = None
-    frames_per_camera: Count | None = None
-    strata: Annotated[tuple[Literal["camera", "hour", "weekday", "light"], ...], Field(min_length=1)] = (
-        "camera",
-        "hour",
-    )
-    min_gap: Annotated[DurationMs, Field(le=DAY_MS * 366)] = 1_000
-    quiet: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.05, description="The share of frames that show nothing new: a model has to see the empty scene too."
-    )
-    top_up: Flag = False
 
 
-class TimestampsSampling(Model):
-    """The moments of a CSV or Parquet file with the columns camera and timestamp_ms or timestamp."""
-
-    strategy: Literal["timestamps"]
-    file: Path
-
-
-Sampling = Annotated[
-    IntervalSampling | RandomSampling | StratifiedSampling | BurstSampling | TimestampsSampling | ScoutSampling,
-    Field(discriminator="strategy"),
+Fractions = Annotated[
+    dict[SplitName, Annotated[Number, Field(gt=0, le=1)]],
+    Field(
+        min_length=1,
+        max_length=20,
+        description="Name and share of each split. The shares sum to 1.",
+        examples=[{"train": 0.8, "test": 0.2}],
+    ),
 ]
-
-Fractions = Annotated[dict[SplitName, Annotated[Number, Field(gt=0, le=1)]], Field(min_length=1, max_length=20)]
 
 
 class TimeSplits(Model):
-    """Blocks of UTC time, the same for all cameras, with a gap where the split changes."""
+    """Split by blocks of UTC time. The blocks are the same for all cameras."""
 
-    by: Literal["time"]
-    block: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS * 366)]
-    embargo: DurationMs = 0
+    by: Literal["time"] = Field(description="Blocks of time.", examples=["time"])
+    block: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS * 366)] = Field(
+        description="Length of a block. All frames of a block are in one split.", examples=["1h"]
+    )
+    embargo: DurationMs = Field(
+        0, description="Gap without frames where the split changes. Shorter than `block`.", examples=["5m"]
+    )
     fractions: Fractions
 
     @model_validator(mode="after")
@@ -311,38 +199,48 @@ class TimeSplits(Model):
 
 
 class CameraSplits(Model):
-    """Whole cameras, by hash or as assigned."""
+    """Split by camera: all frames of a camera are in one split, by a hash or as assigned."""
 
-    by: Literal["camera"]
+    by: Literal["camera"] = Field(description="Whole cameras.", examples=["camera"])
     fractions: Fractions
-    assign: dict[str, tuple[str, ...]] = {}
+    assign: dict[str, tuple[str, ...]] = Field(
+        {}, description="Cameras of a split, by name or UUID.", examples=[{"test": ["gate-east"]}]
+    )
 
 
 class LocationSplits(Model):
-    """Whole locations with all their cameras, by hash or as assigned."""
+    """Split by location: all cameras of a location are in one split, by a hash or as assigned."""
 
-    by: Literal["location"]
+    by: Literal["location"] = Field(description="Whole locations.", examples=["location"])
     fractions: Fractions
-    assign: dict[str, tuple[str, ...]] = {}
+    assign: dict[str, tuple[str, ...]] = Field(
+        {}, description="Locations of a split, by name.", examples=[{"test": ["Berlin"]}]
+    )
 
 
 class DeploymentSplits(Model):
-    """Whole deployments, by hash or as assigned: a camera that was moved, turned or blocked begins another.
+    """Split by deployment: all frames of a deployment are in one split, by a hash or as assigned.
 
-    ``assign`` names a camera for all of its deployments, or one as camera@start."""
+    A camera that is moved, turned or blocked starts a new deployment."""
 
-    by: Literal["deployment"]
+    by: Literal["deployment"] = Field(description="Whole deployments.", examples=["deployment"])
     fractions: Fractions
-    assign: dict[str, tuple[str, ...]] = {}
+    assign: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Deployments of a split: a camera for all of its deployments, or camera@start for one.",
+        examples=[{"test": ["dock-north@first"]}],
+    )
 
 
 class ColumnSplits(Model):
-    """By a column of a timestamps file: rows that say the same are in one split, by hash or as assigned."""
+    """Split by a column of a timestamps file: rows with the same value are in one split."""
 
-    by: Literal["column"]
-    column: Annotated[str, Field(min_length=1, max_length=100)]
+    by: Literal["column"] = Field(description="Values of a column.", examples=["column"])
+    column: Annotated[str, Field(min_length=1, max_length=100)] = Field(
+        description="Name of the column in the timestamps file.", examples=["shift"]
+    )
     fractions: Fractions
-    assign: dict[str, tuple[str, ...]] = {}
+    assign: dict[str, tuple[str, ...]] = Field({}, description="Values of a split.", examples=[{"test": ["night"]}])
 
 
 Splits = Annotated[
@@ -351,29 +249,50 @@ Splits = Annotated[
 
 
 class Dedup(Model):
-    """Frames that repeat an earlier one of their camera, view and split are listed, and readers pass over them."""
+    """List near-duplicates: frames that repeat an earlier frame of the same camera, view and split.
 
-    within: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS)] = 600_000
+    Readers and exports skip them."""
+
+    within: Annotated[DurationMs, Field(ge=1_000, le=DAY_MS)] = Field(
+        600_000, description="Maximum time between a frame and the frame that it repeats.", examples=["10m"]
+    )
 
 
 class Output(Model):
     """How the dataset is stored."""
 
-    format: Literal["parquet", "jpeg"] = "parquet"
-    frames_per_shard: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
+    format: Literal["parquet", "jpeg"] = Field(
+        "parquet",
+        description="`parquet` stores images in Parquet files, `jpeg` as single files.",
+        examples=["jpeg"],
+    )
+    frames_per_shard: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        1000, description="Number of planned frames in a shard.", examples=[1000]
+    )
 
 
 class Plan(Model):
-    """A sampling plan: which frames of which cameras, and the dataset that they make."""
+    """A sampling plan: which frames of which cameras, and how the dataset is stored."""
 
-    version: Literal[1]
-    name: Slug
-    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
-    source: Annotated[RhombusSource | RecordingsSource, Field(discriminator="type")]
-    cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=10_000)]
-    views: dict[Slug, Annotated[Geometry, WithJsonSchema({"type": "object"})]] = {"full": Geometry()}
-    windows: Annotated[tuple[Window, ...], Field(max_length=1_000)] = ()
-    sampling: Sampling
-    splits: Splits | None = None
-    dedup: Dedup | None = None
-    output: Output = Output()
+    version: Literal[1] = Field(description="Version of the plan format.", examples=[1])
+    name: Slug = Field(description="Name of the dataset.", examples=["loading-dock"])
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = Field(
+        0, description="Seed of all random choices. Another seed draws another sample.", examples=[7]
+    )
+    source: Annotated[RhombusSource | RecordingsSource, Field(discriminator="type")] = Field(
+        description="Where frames come from."
+    )
+    cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=10_000)] = Field(
+        description="The cameras."
+    )
+    views: dict[Slug, Annotated[Geometry, WithJsonSchema({"type": "object"})]] = Field(
+        {"full": Geometry()},
+        description="Views by name. Each moment gives one frame for each view. Default: the full frame, as `full`.",
+    )
+    windows: Annotated[tuple[Window, ...], Field(max_length=1_000)] = Field(
+        (), description="Times from which frames may be taken. Optional with strategy `timestamps` only."
+    )
+    sampling: Sampling = Field(description="How the moments are chosen.")
+    splits: Splits | None = Field(None, description="Division into splits. Default: one split, `all`.")
+    dedup: Dedup | None = Field(None, description="Near-duplicates. Default: they are not searched for.")
+    output: Output = Field(Output(), description="How the dataset is stored.")

@@ -1,28 +1,30 @@
-"""Help for whoever writes a plan: a commented one to start from, and a schema for the editor."""
+"""The starter plan of ``rhombus-dataset init``, and the JSON Schema of plans."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rhombus_dataset.plan.model import Plan, View
+from rhombus_dataset.plan.values import WEEKDAYS
 
 _STARTER = """\
-# A sampling plan for rhombus-dataset. Times without an offset are the camera's local clock.
-# Check it:  rhombus-dataset validate plan.yaml      Count before fetching:  rhombus-dataset plan plan.yaml
+# A sampling plan for rhombus-dataset. Times without a UTC offset are the camera's local time.
+# Check the plan:                 rhombus-dataset validate plan.yaml
+# Count frames before fetching:   rhombus-dataset plan plan.yaml
 version: 1
 name: my-dataset
 seed: 7                                  # another seed draws another sample
 
 source:
-  type: rhombus                          # the key comes from RHOMBUS_API_KEY, never from a plan
+  type: rhombus                          # the API key comes from RHOMBUS_API_KEY, never from a plan
   # url: https://api2.eu.rhombussystems.com      # for organisations in the EU
   limits: {requests_per_second: 5, burst: 20, concurrency: 16, per_camera: 4, timeout: 30s}
 
 cameras:
-  - uuid: AAAAAAAAAAAAAAAAAAAAAA         # replace with your camera's
+  - uuid: AAAAAAAAAAAAAAAAAAAAAA         # replace it with the UUID of your camera
     name: dock-north
     timezone: America/Los_Angeles        # IANA name
-    # masks are painted black before anything reaches the disk; points in percent of the full frame
+    # masks are painted black before anything is stored; points in percent of the full frame
     # masks: [[[0%, 0%], [25%, 0%], [25%, 18%], [0%, 18%]]]
 
 views:                                   # each moment gives one image for each view
@@ -51,17 +53,36 @@ output: {format: parquet, frames_per_shard: 1000}
 
 
 def starter_plan() -> str:
-    """A commented plan that is valid as it stands, but for the camera's UUID."""
+    """Return a commented plan. It is valid except for the UUID of the camera."""
     return _STARTER
 
 
 def plan_json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a plan as it is written, for editors that complete and check YAML."""
+    """Return the JSON Schema (2020-12) of a plan as it is written, for editors that complete and check YAML."""
     schema = Plan.model_json_schema()
     view = View.model_json_schema()
     schema["$defs"] |= view.pop("$defs") | {"View": view}
-    # A view is written as a View and kept as its Geometry, which no schema can tell by itself.
+    # A view is written as a View and kept as its Geometry: the generated schema cannot know that.
     schema["properties"]["views"]["additionalProperties"] = {"$ref": "#/$defs/View"}
+    schema["properties"]["views"]["default"] = {"full": {}}
     camera = schema["$defs"]["Camera"]
     camera["required"] = [name for name in camera["required"] if name != "name"]
+    window = schema["$defs"]["Window"]["properties"]
+    window["weekdays"]["default"] = list(WEEKDAYS)
+    del window["daily"]["default"]  # an empty list is not how a plan says "the whole day"
+    for model in (schema, *schema["$defs"].values()):
+        for field in model["properties"].values():
+            if "$ref" in field:
+                field.pop("default", None)  # the fields of that type have their own defaults
+            if field.get("type") == "string" and isinstance(field.get("default"), int):
+                field["default"] = duration_text(field["default"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def duration_text(milliseconds: int) -> str:
+    """Return a duration as a plan writes it, in the largest unit that gives a whole number: ``5m``, ``1500ms``."""
+    units = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+    for unit, length in units.items():
+        if milliseconds and milliseconds % length == 0:
+            return f"{milliseconds // length}{unit}"
+    return f"{milliseconds}ms"

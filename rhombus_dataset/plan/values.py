@@ -15,6 +15,8 @@ from rhombus_dataset.errors import nearest
 from rhombus_dataset.geometry import PERMYRIAD
 from rhombus_dataset.wire import canonical_uuid
 
+DAY_MS: Final = 86_400_000
+"""Milliseconds of a day of 24 hours."""
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
