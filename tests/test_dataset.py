@@ -27,7 +27,8 @@ from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.errors import DatasetError, UsageError
 from rhombus_dataset.imaging.jpeg import decode_rgb
 from rhombus_dataset.store import schema
-from rhombus_dataset.store.images import ImageReader, open_writer
+from rhombus_dataset.store.data_files import open_writer
+from rhombus_dataset.store.images import ImageReader
 from tests.conftest import build_thousand
 
 

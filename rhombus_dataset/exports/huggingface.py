@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from rhombus_dataset.cards.readme import DataFiles, exported_card_text
 from rhombus_dataset.dataset import Dataset, Frame
 from rhombus_dataset.frame import Status
-from rhombus_dataset.store import images, layout, schema
+from rhombus_dataset.store import data_files, layout, schema
 
 _OBJECTS: Final = pa.field(
     "objects",
@@ -71,13 +71,13 @@ def _list_of_texts() -> dict[str, Any]:
 
 
 def _write_file(path: Path, part: Dataset, data_schema: pa.Schema) -> None:
-    with images.open_writer(path, data_schema) as writer:
+    with data_files.open_writer(path, data_schema) as writer:
         start = size = 0
         content: list[dict[str, Any]] = []
         for number, frame in enumerate(part, 1):
             content.append({"bytes": frame.read(), "path": f"{frame.frame_id}.jpg"})
             size += len(content[-1]["bytes"])
-            full = len(content) == images.ROW_GROUP_IMAGES or size > images.ROW_GROUP_BYTES
+            full = len(content) == data_files.ROW_GROUP_IMAGES or size > data_files.ROW_GROUP_BYTES
             if full or number == len(part):
                 writer.write_table(_table(part[start:number], content, data_schema))
                 start, size, content = number, 0, []

@@ -1,1 +1,1 @@
-"""The files of a dataset: names, schemas, manifest, images, journal, annotations."""
+"""The files of a dataset: names, schemas, manifest, data files, journal, annotations. Only this folder writes them."""

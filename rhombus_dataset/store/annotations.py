@@ -1,4 +1,4 @@
-"""What people or models said of frames: boxes and classes, in files of their own beside the data."""
+"""Annotations of frames: boxes and classes, in Parquet files of their own beside the data."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import as_storage_error, remove, staged_file, write_file
+from rhombus_dataset.store import layout, tables
+from rhombus_dataset.store.files import as_storage_error, remove, write_file
 
 FRAME_ID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{20}(?![0-9A-Za-z])")
-"""A frame's id in a file's name or in any text."""
+"""Matches a frame_id in a file's name or another text."""
 SCHEMA: Final = pa.schema(
     [
         pa.field("frame_id", pa.string()),
@@ -41,10 +40,9 @@ SCHEMA: Final = pa.schema(
 class Annotation:
     """One box or one class of one frame.
 
-    ``x``, ``y`` (the top left corner), ``width`` and ``height`` are pixels of the stored picture;
-    ``full_x`` to ``full_height`` the same in permyriads of the camera's full frame; None for a class, which
-    is of the whole image. ``made_by`` says who or what made it, ``confidence`` (0 to 1) how sure a model
-    was; None for a person.
+    ``x``, ``y`` (top left corner), ``width``, ``height``: the box in pixels of the stored image. ``full_x`` to
+    ``full_height``: the same box in permyriads of the camera's full frame. All are None for a class, which
+    applies to the whole image. ``made_by``: the person or model. ``confidence``: 0 to 1, None for a person.
     """
 
     frame_id: str
@@ -63,9 +61,9 @@ class Annotation:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x, y, width, height in pixels of the stored picture. Raises ValueError for a class."""
+        """The box as x, y, width, height in pixels of the stored image. Raises ValueError for a class."""
         if self.x is None or self.y is None or self.width is None or self.height is None:
-            raise ValueError(f"{self.label!r} is a class of the whole image, and has no box")
+            raise ValueError(f"{self.label!r} is a class of the whole image: it has no box")
         return self.x, self.y, self.width, self.height
 
 
@@ -79,7 +77,10 @@ def box_annotation(
     made_by: str,
     confidence: float | None = None,
 ) -> Annotation:
-    """A box (x, y, width, height in pixels) on an image of ``geometry`` and size (width, height)."""
+    """Return the annotation of a box on an image of ``geometry``.
+
+    ``box``: x, y, width, height in pixels. ``size_px``: width and height of the image.
+    """
     x, y, width, height = box
     left, top = geometry.to_full(x, y, *size_px)
     right, bottom = geometry.to_full(x + width, y + height, *size_px)
@@ -89,51 +90,51 @@ def box_annotation(
 
 
 def class_annotation(frame_id: str, label: str, *, made_by: str, confidence: float | None = None) -> Annotation:
-    """A class of the whole image."""
+    """Return the annotation of a class, which applies to the whole image."""
     return Annotation(
         frame_id, "class", label, None, None, None, None, None, None, None, None, confidence, made_by
     )  # fmt: skip
 
 
 def folder_of(dataset: Path) -> Path:
-    """Where the annotations of a dataset folder stand."""
+    """Return the folder of a dataset's annotation files."""
     return dataset / layout.ANNOTATIONS_FOLDER
 
 
 def annotation_paths(dataset: Path) -> list[Path]:
-    """The annotation files of a dataset folder, by name."""
+    """Return the paths of a dataset's annotation files, sorted by name."""
     return sorted(folder_of(dataset).glob("[!._]*.parquet"))
 
 
 def read_annotations(dataset: Path) -> pa.Table:
-    """Every annotation of the dataset in a folder, with the schema above. Raises DatasetError."""
+    """Return all annotations of a dataset, with the columns of SCHEMA. Raises DatasetError."""
     return pa.concat_tables([SCHEMA.empty_table(), *map(read_annotation_file, annotation_paths(dataset))])
 
 
 def read_annotation_file(path: Path) -> pa.Table:
-    """The rows of one file. Raises DatasetError where it is damaged or no annotation file."""
+    """Return the rows of one file, with the columns of SCHEMA. Raises DatasetError."""
+    table = tables.read_table(path)
     try:
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
         return table.replace_schema_metadata(None).select(SCHEMA.names).cast(SCHEMA)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable annotation file ({str(error).splitlines()[0][:160]})") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DatasetError(f"{path}: not an annotation file ({tables.short(error)})") from None
 
 
 def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
-    """Take what was said of these frames, and the report with its small images, out of a dataset folder.
+    """Delete all annotations of these frames, and the report, which shows images of them.
 
-    Cut short, it can be called again. Raises DatasetError and StorageError.
+    Safe to repeat after an interruption. Raises DatasetError and StorageError.
     """
     remove(dataset / layout.REPORT_FILE)
     for path in annotation_paths(dataset):
         table = read_annotation_file(path)
         kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), pa.array(sorted(frame_ids)))))
         if kept.num_rows < table.num_rows:
-            _write(path, kept)
+            tables.write_table(path, kept)
     for path in sorted(folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
         with as_storage_error(path):
             lines = path.read_bytes().splitlines(keepends=True)
-        # Whatever a line looks like: one that holds the id of such a frame goes.
+        # A line is deleted wherever it contains such an id: its format is not known for certain.
         kept_lines = [
             line for line in lines if not frame_ids.intersection(FRAME_ID.findall(line.decode("utf-8", "replace")))
         ]
@@ -142,10 +143,5 @@ def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
 
 
 def write_annotations(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one annotation file, whole or not at all; ``rows`` as of the schema above. Raises StorageError."""
-    _write(path, pa.Table.from_pylist(rows, schema=SCHEMA))
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with staged_file(path) as staged:
-        pq.write_table(table, staged, compression="snappy", write_page_checksum=True)
+    """Write ``rows``, with the columns of SCHEMA, as one file, complete or not at all. Raises StorageError."""
+    tables.write_table(path, pa.Table.from_pylist(rows, schema=SCHEMA))

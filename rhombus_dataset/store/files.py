@@ -1,7 +1,7 @@
-"""Files that are whole or not there: temporary file, fsync, rename, fsync of the folder.
+"""Every change of a dataset's files: temporary file, fsync, rename, fsync of the folder.
 
-The only module that changes the file system, apart from the journal; a failing disk comes out of both
-as one StorageError.
+A file under its final name is always complete. Errors of the file system become StorageError. Only the journal
+writes without a temporary file: it has records of its own that can be recovered.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from rhombus_dataset.errors import BuildError, StorageError
 from rhombus_dataset.store import layout
@@ -21,7 +22,7 @@ from rhombus_dataset.store import layout
 
 @contextlib.contextmanager
 def as_storage_error(path: Path) -> Iterator[None]:
-    """Turns what the file system raises into a StorageError that says what to do."""
+    """Raise StorageError, with advice, for every OSError of the block. ``path`` is named in the message."""
     try:
         yield
     except OSError as error:
@@ -29,6 +30,7 @@ def as_storage_error(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
+    """Return the StorageError for an error of the file system, with advice."""
     advice = {
         errno.ENOSPC: "the disk is full: free some space",
         errno.EDQUOT: "the disk quota is used up: free some space",
@@ -36,18 +38,18 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         errno.EACCES: "permission denied: choose another folder, or change its owner",
         errno.EPERM: "permission denied: choose another folder, or change its owner",
         errno.EIO: "the disk reports an error: check it",
-        errno.ENOENT: "the folder has vanished: is the disk still mounted?",
+        errno.ENOENT: "the folder no longer exists: check that the disk is still mounted",
         errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
         errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
     }.get(error.errno or 0, error.strerror or str(error))
-    return StorageError(f"{path}: {advice}. What has been built is kept; run the same build again to go on.")
+    return StorageError(f"{path}: {advice}. Everything built so far is kept; run the same build again to continue.")
 
 
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; what is written there appears under ``path``, whole.
+    """Yield a temporary path in the same folder. After the block, its file is moved to ``path``.
 
-    If the body raises, ``path`` stays as it was and the temporary file is removed.
+    If the block raises, ``path`` is not changed and the temporary file is removed. Raises StorageError.
     """
     staged = path.with_name(f".{path.name}.tmp")
     with as_storage_error(path):
@@ -63,19 +65,22 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def _make_folder(path: Path) -> None:
-    # Not its parents: where a disk was unmounted, the dataset would be begun anew in the empty mount point.
+    # Without its parents: if a disk was unmounted, they would start a new dataset in the empty mount point.
     path.mkdir(exist_ok=True)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a small file, whole or not at all."""
+    """Write a small file, complete or not at all. Raises StorageError."""
     with staged_file(path) as staged:
         staged.write_bytes(content)
 
 
 @contextlib.contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
-    """As :func:`staged_file`, for a folder of files. An old folder at ``path`` is replaced."""
+    """Yield a temporary folder. After the block, it replaces the file tree at ``path``.
+
+    If the block raises, ``path`` is not changed and the temporary folder is removed. Raises StorageError.
+    """
     staged = path.with_name(f".{path.name}.tmp")
     with as_storage_error(path):
         shutil.rmtree(staged, ignore_errors=True)
@@ -96,13 +101,13 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder with all that it stands in."""
+    """Create a folder and its parents, where they do not exist. Raises StorageError."""
     with as_storage_error(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def move(path: Path, target: Path) -> None:
-    """Put a whole file or folder in the place of another. Cut short, it can be called again."""
+    """Move a complete file or folder over ``target``. Safe to repeat after an interruption. Raises StorageError."""
     with as_storage_error(target):
         _make_folder(target.parent)
         if target.is_dir():
@@ -112,8 +117,15 @@ def move(path: Path, target: Path) -> None:
         sync(path.parent)
 
 
+def open_log(path: Path) -> TextIO:
+    """Open a text file to append lines to, each written at once. Creates its folders. Raises StorageError."""
+    with as_storage_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", buffering=1)
+
+
 def sync(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk."""
+    """Flush a file's content, or a folder's list of names, to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -122,13 +134,13 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
+    """Remove a file or folder, if it exists. Raises StorageError."""
     with as_storage_error(path):
         if path.is_dir():
             shutil.rmtree(path)
@@ -137,7 +149,7 @@ def remove(path: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes free to us on the disk that holds ``path``, which need not exist yet."""
+    """Return the free bytes of the disk that ``path`` is on. ``path`` need not exist yet."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
@@ -145,9 +157,10 @@ def free_bytes(path: Path) -> int:
 
 @contextlib.contextmanager
 def exclusive_lock(out: Path) -> Iterator[None]:
-    """Nobody else changes the dataset meanwhile. Raises BuildError if somebody is at it.
+    """Lock the dataset in ``out`` against every other process that changes it.
 
-    The kernel lets go of the lock when its process ends, however it ends.
+    Raises BuildError if another process holds the lock. The kernel releases it when this process ends,
+    also when it is killed.
     """
     path = out / layout.BUILD_LOCK_FILE
     with as_storage_error(path):
@@ -158,7 +171,7 @@ def exclusive_lock(out: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BuildError(
-                f"{out}: another build is at work in this folder. Wait until it ends, or stop it."
+                f"{out}: another process is changing this dataset. Wait until it ends, or stop it."
             ) from None
         yield
     finally:

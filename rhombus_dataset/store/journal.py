@@ -1,16 +1,16 @@
-"""What has been received for a shard that is not committed yet, one file a shard.
+"""The journal: outcomes of a shard that is not committed yet, one file for each shard.
 
-A record goes to the kernel in one ``writev`` as its frame arrives, so a killed process loses nothing that
-it had received; :meth:`Journal.sync`, called about once a second, bounds what a power cut costs. Records
-stand in order of arrival. They are put in the schedule's order when the shard commits.
+A record is written with one ``writev`` when its frame arrives, so a killed process loses no received frame.
+:meth:`Journal.sync`, called about once a second, limits the loss after a power failure. Records are in order of
+arrival; the commit of the shard sorts them.
 
 A file is one header, then records:
 
     header   b"RDJ1", SHA-256 of the schedule's digest and the shard's name
-    record   b"FRAM", row u32, length of the outcome u32, length of the image u64, CRC-32 of all
-             that stands before it in the record and of the outcome u32; the outcome (JSON); the image
+    record   b"FRAM", row u32, length of the outcome u32, length of the image u64, CRC-32 of these fields
+             and of the outcome u32, the outcome (JSON), the image
 
-Numbers are little-endian. The image is covered by the sha256 in its outcome.
+Numbers are little-endian. The sha256 in the outcome covers the image.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ _RECORD: Final = struct.Struct("<4sIIQ")
 _CRC: Final = struct.Struct("<I")
 _FRAME: Final = b"FRAM"
 _MAX_OUTCOME_BYTES: Final = 64 * 1024
-_USUAL_HEAD_BYTES: Final = 512
+"""Maximum length of an outcome in JSON. A longer length in a record means that the record is damaged."""
+_READ_AHEAD: Final = 512
+"""Bytes that are read at the start of a record: in nearly all records, more than its head and outcome."""
 _MAX_OPEN: Final = 64
+"""Maximum number of journals that are open at once: far below the usual limit of 1,024 open files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One journalled frame: ``frame`` without its image, which is ``[start, stop)`` of the file."""
+    """One frame in a journal. ``frame`` has no image: its bytes are ``[start, stop)`` of the file."""
 
     row: int
     frame: Outcome
@@ -54,7 +57,10 @@ class Record:
 
 
 class Journal:
-    """The journal of one shard. ``append`` and ``sync`` are for one thread at a time."""
+    """The journal of one shard. Only one thread at a time may call ``append``.
+
+    ``cut_bytes``: number of bytes that ``recover`` removed from the end of the file.
+    """
 
     def __init__(self, path: Path, schedule_digest: str, shard: str) -> None:
         self.path = path
@@ -65,10 +71,10 @@ class Journal:
         self.cut_bytes = 0
 
     def recover(self) -> list[int]:
-        """The rows that an earlier run has received. A torn tail is cut off the file; ``cut_bytes`` tells it.
+        """Return the rows that an earlier run received. An incomplete last record is cut off the file.
 
-        Every image is checked against its sha256. A journal of another schedule, or one whose
-        header is damaged, is removed: it holds nothing of this build.
+        Every image is compared with its sha256. A journal of another schedule, or with a damaged header, is
+        removed. Raises StorageError.
         """
         if not self.path.exists():
             return []
@@ -91,7 +97,7 @@ class Journal:
         return rows
 
     def append(self, row: int, frame: Outcome) -> None:
-        """Record the outcome of ``row``. Raises StorageError; the file then ends as it did before."""
+        """Append the outcome of ``row``. Raises StorageError, and then leaves the file as it was."""
         outcome = _outcome_to_json(frame)
         image = frame.image or b""
         head = _RECORD.pack(_FRAME, row, len(outcome), len(image))
@@ -109,7 +115,7 @@ class Journal:
             raise storage_error(self.path, error) from error
 
     def sync(self) -> None:
-        """Bring what was appended to the disk. Other threads may append or release meanwhile."""
+        """Flush records to the disk. Other threads may append or release meanwhile. Raises StorageError."""
         if not self._dirty:
             return
         self._dirty = False
@@ -121,24 +127,24 @@ class Journal:
                 os.close(descriptor)
 
     def release(self) -> None:
-        """Close the file; the next ``append`` opens it again."""
+        """Close the file. The next ``append`` opens it again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def reading(self) -> JournalReader:
-        """Everything that was recorded, in order of arrival."""
+        """Return a reader of the records, in order of arrival. Raises OSError."""
         return JournalReader(self.path)
 
     def outcomes(self) -> list[Record]:
-        """The last record of each row, without its image. Empty where there is no journal."""
+        """Return the last record of each row, without its image. Raises StorageError."""
         if not self.path.exists():
             return []
         with as_storage_error(self.path), self.reading() as reading:
             return list({record.row: record for record in reading.records()}.values())
 
     def keep_only(self, keeps: Callable[[int], bool]) -> None:
-        """Write the journal again without the rows that ``keeps`` refuses. Whole or not at all."""
+        """Rewrite the journal with only the rows for which ``keeps`` is true, completely or not at all."""
         if not self.path.exists():
             return
         self.release()
@@ -155,6 +161,7 @@ class Journal:
             copy.release()
 
     def remove(self) -> None:
+        """Close and delete the file. Raises StorageError."""
         self._dirty = False
         self.release()
         with as_storage_error(self.path):
@@ -162,7 +169,7 @@ class Journal:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self.path.parent.mkdir(exist_ok=True)  # not its parents: see storage
+            self.path.parent.mkdir(exist_ok=True)  # without its parents: see files._make_folder
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             self._size = os.fstat(self._descriptor).st_size
             if self._size < _HEADER_BYTES:
@@ -173,19 +180,19 @@ class Journal:
 
     @staticmethod
     def _finish(descriptor: int, content: bytes, written: int) -> None:
-        # A signal or a nearly full disk can cut a write short; the next call gives the reason.
+        # A signal or a nearly full disk can interrupt a write; the next call raises the reason.
         while written < len(content):
             written += os.write(descriptor, content[written:])
 
     def _undo(self) -> None:
         if self._descriptor is not None:
-            # Where even that fails, the next run finds the torn record and cuts it off.
+            # If this fails too, `recover` of the next run cuts off the incomplete record.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
 
 
 class Journals:
-    """The journals of a build's open shards, for many threads, with a bounded number of open files."""
+    """The journals of a build's shards. Safe to use from several threads; keeps at most 64 files open."""
 
     def __init__(self, folder: Path, schedule_digest: str) -> None:
         self._folder = folder
@@ -194,11 +201,12 @@ class Journals:
         self._open: collections.OrderedDict[str, Journal] = collections.OrderedDict()
 
     def recover(self, shard: str) -> tuple[list[int], int]:
-        """The rows that an earlier run has received, and how many bytes of a torn tail were cut off."""
+        """Return the rows that an earlier run received, and the number of bytes cut off. See Journal.recover."""
         journal = self._journal(shard)
         return journal.recover(), journal.cut_bytes
 
     def append(self, shard: str, row: int, frame: Outcome) -> None:
+        """Append the outcome of ``row`` to the journal of ``shard``. Raises StorageError."""
         with self._lock:
             journal = self._open.get(shard)
             if journal is None:
@@ -212,19 +220,20 @@ class Journals:
             journal.append(row, frame)
 
     def take(self, shard: str) -> Journal:
-        """Hand over a complete shard's journal: nothing more is appended to it here."""
+        """Remove the journal of a complete shard from this object, and return it."""
         with self._lock:
             journal = self._open.pop(shard, None)
         return journal or self._journal(shard)
 
     def sync(self) -> None:
-        """Bring every journal to the disk."""
+        """Flush all open journals to the disk. Raises StorageError."""
         with self._lock:
             journals = list(self._open.values())
         for journal in journals:
             journal.sync()
 
     def close(self) -> None:
+        """Flush and close all open journals. Raises StorageError."""
         with self._lock:
             while self._open:
                 _, journal = self._open.popitem()
@@ -236,7 +245,7 @@ class Journals:
 
 
 class JournalReader:
-    """An open journal file. Images are read when they are asked for, straight to where they are wanted."""
+    """An open journal file. Images are read only on request, into a given buffer."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -249,14 +258,15 @@ class JournalReader:
         os.close(self._descriptor)
 
     def header(self) -> bytes:
+        """Return the header, or less if the file is shorter."""
         return os.pread(self._descriptor, _HEADER_BYTES, 0)
 
     def records(self) -> Iterator[Record]:
-        """The records up to the first that is torn or damaged; images are not looked at."""
+        """Yield the records up to the first that is incomplete or damaged. Images are not checked."""
         at = _HEADER_BYTES
         fixed = _RECORD.size + _CRC.size
         while at + fixed <= self._size:
-            block = os.pread(self._descriptor, _USUAL_HEAD_BYTES, at)
+            block = os.pread(self._descriptor, _READ_AHEAD, at)
             magic, row, outcome_length, image_length = _RECORD.unpack_from(block)
             if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
                 return
@@ -274,18 +284,18 @@ class JournalReader:
             at = stop
 
     def image_bytes(self, record: Record) -> bytes:
-        """The image's bytes."""
+        """Return the image's bytes. Raises OSError if the file became shorter."""
         content = bytearray(record.stop - record.start)
         self.image_into(record, memoryview(content))
         return bytes(content)
 
     def image_into(self, record: Record, target: memoryview) -> None:
-        """Read the image into a buffer of its length. Raises OSError where the file has become shorter."""
+        """Read the image into a buffer of its length. Raises OSError if the file became shorter."""
         done = 0
         while done < len(target):
             count = os.preadv(self._descriptor, [target[done:]], record.start + done)
             if count == 0:
-                raise OSError(errno.EIO, "the journal has become shorter")
+                raise OSError(errno.EIO, "the journal became shorter")
             done += count
 
 

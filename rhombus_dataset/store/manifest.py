@@ -1,7 +1,7 @@
-"""The manifest: one row a planned frame, in one Parquet slice a shard.
+"""The manifest: one row for each planned frame, in one Parquet slice for each shard.
 
-A slice commits its shard. Its header, in the file's own metadata, names the schedule that it belongs
-to and the sha256 of the shard's data.
+A slice commits its shard. Its header, in the file's metadata, has the digest of the schedule and the SHA-256 of
+the shard's data.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError
-from rhombus_dataset.store import layout, schema
-from rhombus_dataset.store.files import staged_file
+from rhombus_dataset.store import layout, schema, tables
 
 _HEADER_KEY: Final = b"rhombus_dataset"
 
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
-    """What a manifest slice says of its shard.
+    """The header of a manifest slice.
 
-    ``data_sha256``: of the Parquet file's bytes, or of a JPEG folder's files (:func:`folder_sha256`).
-    ``content_sha256``: of what the rows say, which does not depend on pyarrow's version.
+    ``shard``: the shard's name. ``data_sha256``: hex SHA-256 of the Parquet file, or of the JPEG files of a folder
+    (:func:`folder_sha256`). ``content_sha256``: of the rows' values, independent of pyarrow's version.
     """
 
     format_version: int
@@ -42,81 +40,67 @@ class SliceHeader:
 
 
 def write_slice(path: Path, table: pa.Table, header: SliceHeader) -> None:
-    """Write a manifest slice, whole or not at all. The same rows give the same bytes."""
+    """Write a manifest slice, complete or not at all. The same rows give the same bytes. Raises StorageError."""
     metadata = {_HEADER_KEY: json.dumps(dataclasses.asdict(header), sort_keys=True).encode()}
-    with staged_file(path) as staged:
-        _write(staged, table.replace_schema_metadata(metadata))
+    tables.write_table(path, table.replace_schema_metadata(metadata), tables.MANIFEST)
 
 
 def read_header(path: Path) -> SliceHeader:
-    """Raises DatasetError where the file is not a manifest slice of this format."""
+    """Return the header of a slice. Raises DatasetError if the file is not a manifest slice of this format."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        header = SliceHeader(**json.loads(metadata[_HEADER_KEY]))
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable manifest slice ({_short(error)})") from None
+        header = SliceHeader(**json.loads(tables.read_metadata(path)[_HEADER_KEY]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: not a manifest slice ({tables.short(error)})") from None
     if header.format_version != schema.FORMAT_VERSION:
         raise DatasetError(
-            f"{path}: written in format {header.format_version}; this version of rhombus-dataset "
-            f"reads format {schema.FORMAT_VERSION}"
+            f"{path}: expected format {schema.FORMAT_VERSION}, got format {header.format_version}: use the version "
+            "of rhombus-dataset that wrote this dataset"
         )
     return header
 
 
 def read_slice(path: Path) -> pa.Table:
-    """The rows of one slice, every page checked against its checksum. Raises DatasetError."""
-    try:
-        return pq.read_table(path, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DatasetError(f"{path}: damaged ({_short(error)})") from None
+    """Return the rows of one slice. Every page is compared with its checksum. Raises DatasetError."""
+    return tables.read_table(path)
 
 
 def read_statuses(path: Path) -> npt.NDArray[np.str_]:
-    """The status of each row of a slice, without reading the rest. Raises DatasetError."""
-    try:
-        column = pq.read_table(path, columns=["status"], page_checksum_verification=True, partitioning=None)
-        return np.asarray(column.column(0).to_pylist(), np.str_)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: damaged ({_short(error)})") from None
+    """Return the status of each row of a slice, without reading other columns. Raises DatasetError."""
+    return np.asarray(tables.read_table(path, ["status"]).column(0).to_pylist(), np.str_)
 
 
 def slice_bytes(table: pa.Table) -> bytes:
-    """The file that ``table``, as read by :func:`read_slice`, is written as by this pyarrow."""
-    sink = pa.BufferOutputStream()
-    _write(sink, table)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    """Return the content of the file that this pyarrow writes for the rows of :func:`read_slice`."""
+    return tables.table_bytes(table, tables.MANIFEST)
 
 
 def slice_paths(dataset: Path) -> list[Path]:
-    """The committed slices of a dataset folder, by name."""
+    """Return the paths of the committed slices, sorted by name."""
     return sorted((dataset / layout.MANIFEST_FOLDER).glob("[!.]*.parquet"))
 
 
 def pending_rewrites(dataset: Path) -> list[Path]:
-    """Return the folders of rewritten shards that are whole and not yet moved into place completely."""
+    """Return the folders of rewritten shards that are complete but not all moved to their final place."""
     return sorted(path.parent for path in (dataset / layout.REWRITE_FOLDER).glob(f"*/{layout.READY_FILE}"))
 
 
 def read_manifest(dataset: Path, columns: list[str] | None = None) -> pa.Table:
-    """Every row of the dataset's manifest, in the order of the schedule.
+    """Return the rows of all committed slices, in the order of the schedule.
 
-    Raises DatasetError where there is none, or where it is damaged.
+    Raises DatasetError if there is no slice, or one is damaged.
     """
     paths = slice_paths(dataset)
     if not paths:
         raise DatasetError(
             f"{dataset}: no dataset here (no {layout.MANIFEST_FOLDER}/*.parquet). "
-            "Expected a folder that `rhombus-dataset build` has written."
+            "Expected a folder that `rhombus-dataset build` wrote."
         )
-    tables = [read_slice(path) for path in paths]
-    return pa.concat_tables(
-        [table.replace_schema_metadata(None).select(columns or table.column_names) for table in tables]
-    )
+    slices = [read_slice(path).replace_schema_metadata(None) for path in paths]
+    return pa.concat_tables([table.select(columns or table.column_names) for table in slices])
 
 
 def content_sha256(table: pa.Table) -> str:
-    """SHA-256 over what the rows of a manifest say, whatever wrote them: JSON, a row a line."""
+    """Return the hex SHA-256 of a manifest's values, as JSON with one row a line."""
     digest = hashlib.sha256()
     plain = table.set_column(
         table.schema.get_field_index("timestamp"),
@@ -131,23 +115,8 @@ def content_sha256(table: pa.Table) -> str:
 
 
 def folder_sha256(names_and_hashes: list[tuple[str, str]]) -> str:
-    """SHA-256 over the names and hex SHA-256 of a folder's files, in the order of the names."""
+    """Return the hex SHA-256 of the names and hex SHA-256 of a folder's files, sorted by name."""
     digest = hashlib.sha256()
     for name, sha256 in sorted(names_and_hashes):
         digest.update(f"{sha256}  {name}\n".encode())
     return digest.hexdigest()
-
-
-def _write(where: Path | pa.NativeFile, table: pa.Table) -> None:
-    pq.write_table(
-        table,
-        where,
-        compression="zstd",
-        row_group_size=64 * 1024,
-        write_page_checksum=True,
-        store_schema=True,
-    )
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -1,8 +1,7 @@
-"""The Arrow schemas of a dataset: the same names for the same things in every file.
+"""The Arrow schemas of a dataset. A column has the same name in every file.
 
-Hugging Face ``datasets`` shows ``image`` as an image only when the column is the nullable
-``struct<bytes: binary, path: string>`` and the schema's ``huggingface`` metadata names the feature of
-every column.
+Hugging Face ``datasets`` loads ``image`` as an image only if the column is the nullable
+``struct<bytes: binary, path: string>`` and the schema's ``huggingface`` metadata has the feature of every column.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 FORMAT_VERSION: Final = 1
 
-# What is known of a frame before it is asked for.
+# Known before the request.
 PLANNED: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("frame_id", pa.string()),
     pa.field("split", pa.string()),
@@ -32,8 +31,8 @@ PLANNED: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("crop_height", pa.int32()),
 )
 GEOMETRY: Final = ("downscale", "crop_x", "crop_y", "crop_width", "crop_height")
-"""In the order of the fields of a Geometry."""
-# What is known of it once it has come.
+"""Columns in the order of the fields of Geometry."""
+# Measured on the received image.
 MEASURED: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("width", pa.int32()),
     pa.field("height", pa.int32()),
@@ -55,7 +54,7 @@ CHOICE: Final[tuple[pa.Field[Any], ...]] = (
     pa.field("score", pa.float64()),
     pa.field("chosen_for", pa.string()),
 )
-"""Why a frame was chosen, where frames are chosen by what they show."""
+"""Columns of plans that select frames by their content: score, and the reason of the selection."""
 IMAGE: Final = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 _HF_DTYPES: Final = {
@@ -67,7 +66,7 @@ _HF_DTYPES: Final = {
 
 
 def features() -> dict[str, dict[str, str]]:
-    """The data table's columns as Hugging Face features, in order."""
+    """Return the Hugging Face features of the data columns, in order."""
     found: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
     for field in (*PLANNED, *MEASURED):
         found[field.name] = {"dtype": _HF_DTYPES[field.type], "_type": "Value"}
@@ -75,7 +74,7 @@ def features() -> dict[str, dict[str, str]]:
 
 
 def card_features() -> list[dict[str, Any]]:
-    """The same as a data card's front matter names them."""
+    """Return the same features as the front matter of a data card lists them."""
     return [
         {"name": name, "dtype": "image" if feature["_type"] == "Image" else feature["dtype"]}
         for name, feature in features().items()
@@ -83,18 +82,18 @@ def card_features() -> list[dict[str, Any]]:
 
 
 def data_schema() -> pa.Schema:
-    """Of ``data/*.parquet``: the ``ok`` frames with their images."""
+    """Return the schema of ``data/*.parquet``: the ``ok`` frames with their images."""
     info = json.dumps({"info": {"features": features()}})
     return pa.schema([IMAGE, *PLANNED, *MEASURED], metadata={"huggingface": info})
 
 
 def manifest_schema(more: Iterable[pa.Field[Any]] = ()) -> pa.Schema:
-    """Of ``manifest/*.parquet``: one row a planned frame, whatever became of it.
+    """Return the schema of ``manifest/*.parquet``: one row for each planned frame, of any status.
 
-    ``more`` are the columns that only some plans have: DEPLOYMENT and CHOICE.
+    ``more``: the columns that only some plans have, DEPLOYMENT and CHOICE.
     """
     return pa.schema([*PLANNED, *MEASURED, *OUTCOME, *more])
 
 
 SIZE_WARNING: Final = "size"
-"""A warning about an image's size begins with this word and the size, and stands last."""
+"""First word of a warning about an image's size. The size follows. It is the last warning of its row."""

@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rhombus_dataset.store import schema
-from rhombus_dataset.store.images import ROW_GROUP_IMAGES, ImageReader, open_writer
+from rhombus_dataset.store.data_files import ROW_GROUP_IMAGES, open_writer
+from rhombus_dataset.store.images import ImageReader
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 IMAGE_BYTES = 260_000
