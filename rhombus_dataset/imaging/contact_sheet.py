@@ -1,4 +1,4 @@
-"""Small images on one sheet, with the crops and masks of a plan drawn on them."""
+"""The contact sheet of a preview: small images with the crops and masks of a plan drawn on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from rhombus_dataset.geometry import Geometry, Polygon
 from rhombus_dataset.imaging.jpeg import encode_rgb, mask_pixels
 
 TILE_PX: Final = 400
+"""Width of an image on the sheet, in pixels: the names of crops stay readable."""
 MAX_TILES: Final = 200
+"""Maximum number of images on a sheet: 200 give about 6,200 x 4,300 pixels."""
 _MARGIN_PX: Final = 12
 _CAPTION_PX: Final = 46
 _COLOURS: Final = ((255, 196, 0), (0, 214, 255), (255, 92, 168), (120, 255, 90), (190, 140, 255))
@@ -24,10 +26,10 @@ _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the sheet, or the reason why there is none.
+    """One image of the sheet, or the reason why it is missing.
 
-    ``image``: uint8, (H, W, 3), RGB, showing the full frame. ``crops`` are outlined, with their names;
-    ``masks`` are covered.
+    ``image``: uint8, (H, W, 3), RGB, of the full frame. ``caption``: up to two lines. ``crops``, by name, are drawn
+    as outlines; ``masks`` are covered.
     """
 
     image: npt.NDArray[np.uint8] | None
@@ -38,7 +40,7 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile]) -> bytes:
-    """The sheet as JPEG. Raises ValueError for none or more than 200 tiles."""
+    """Return the sheet as JPEG. Raises ValueError if there is no tile, or more than 200."""
     if not 1 <= len(tiles) <= MAX_TILES:
         raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} images, got {len(tiles)}")
     columns = min(len(tiles), max(1, round(math.sqrt(len(tiles) * 1.2))))
@@ -95,5 +97,5 @@ def _draw_tile(tile: Tile) -> npt.NDArray[np.uint8]:
 
 
 def _plain(text: str) -> str:
-    # OpenCV's fonts hold ASCII only.
+    # OpenCV's fonts have only ASCII characters.
     return text.encode("ascii", "replace").decode()

@@ -1,6 +1,8 @@
-"""What the cloud does to a frame before it sends it: crop, then downscale, then JPEG."""
+"""Crop, downscale and encode a frame, as the API does before it sends one."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import cv2
 import numpy as np
@@ -9,14 +11,14 @@ import simplejpeg
 
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
 
-JPEG_QUALITY = 90
+JPEG_QUALITY: Final = 90
 
 
 def render(rgb: npt.NDArray[np.uint8], geometry: Geometry, quality: int = JPEG_QUALITY) -> bytes:
-    """The part of ``rgb`` (uint8, (H, W, 3), RGB) that ``geometry`` shows, as JPEG.
+    """Return the part of ``rgb`` (uint8, (H, W, 3), RGB) that ``geometry`` describes, as JPEG.
 
-    The crop comes first: its start rounds down and its end up to whole pixels. The downscale divides both
-    sides, rounding down, to at least one pixel, by averaging areas.
+    The crop is first: its start is rounded down and its end up to whole pixels. Then width and height are divided
+    by the downscale, rounded down to at least one pixel, by averaging areas.
     """
     height, width = rgb.shape[:2]
     left, right = _pixels(geometry.crop_x, geometry.crop_width, width)

@@ -1,7 +1,7 @@
-"""The drawn ``demo`` scene: a loading dock with day and night, vehicles, people and quiet stretches.
+"""The ``demo`` scene: drawn images of a loading dock, with day and night, vehicles, people and empty periods.
 
-Every millisecond has its own image, a pure function of (camera, time, UTC offset). A strip of black and
-white blocks along the lower edge states camera and time, so that a test can read back which frame it got.
+Every millisecond has its own image, a pure function of camera, time and UTC offset. A strip of black and white
+blocks along the lower edge encodes camera and time, so that tests can identify the frame that they received.
 """
 
 from __future__ import annotations
@@ -22,43 +22,44 @@ WIDTH_PX: Final = 1280
 HEIGHT_PX: Final = 720
 WHOLE: Final = Geometry()
 _BLOCKS: Final = 64
-"""Blocks in a row of the strip; each is 20 pixels square."""
+"""Blocks in a row of the strip. Each is 20 x 20 pixels, and encodes one bit."""
 _ROWS: Final = 2
+"""Rows of the strip: 128 bits for 4 bytes of camera, 8 bytes of time and a CRC-32."""
 _BLOCK_PX: Final = WIDTH_PX // _BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the strip states: 8 hex digits that stand for the camera's UUID, and UTC milliseconds."""
+    """The content of the strip: 8 hex digits for the camera (see :func:`camera_code`), and UTC milliseconds."""
 
     camera_code: str
     timestamp_ms: int
 
 
 def camera_code(camera_uuid: str) -> str:
-    """The 8 hex digits by which a stamp names a camera; the facet does not matter."""
+    """Return the 8 hex digits of a camera in a stamp. They do not depend on the UUID's facet."""
     return hashlib.sha256(camera_uuid[:22].encode()).hexdigest()[:8]
 
 
 def draw(camera_uuid: str, timestamp_ms: int, offset_ms: int) -> npt.NDArray[np.uint8]:
-    """The scene before a camera: uint8, (720, 1280, 3), RGB.
+    """Return the image of a camera at a time: uint8, (720, 1280, 3), RGB.
 
-    ``offset_ms`` is the local clock's offset from UTC: it decides between day and night.
+    ``timestamp_ms``: UTC. ``offset_ms``: offset of the local clock from UTC, which decides between day and night.
     """
     seed = int(camera_code(camera_uuid), 16)
     local_ms = timestamp_ms + offset_ms
     light = daylight(local_ms / 3_600_000 % 24)
     rgb = _background(seed, light)
-    for thing in _things(seed, timestamp_ms):
-        _draw_thing(rgb, thing, light)
+    for item in _moving_objects(seed, timestamp_ms):
+        _draw_object(rgb, item, light)
     _draw_clock(rgb, local_ms, seed)
     _draw_stamp(rgb, Stamp(camera_code(camera_uuid), timestamp_ms))
     return rgb
 
 
 @dataclass(frozen=True, slots=True)
-class Passer:
-    """Who passes: ``vehicle`` or ``person``, and where, in permyriads of the full frame."""
+class SceneObject:
+    """A ``vehicle`` or ``person``, and its box (top left corner, size) in permyriads of the full frame."""
 
     kind: str
     x: float
@@ -67,24 +68,23 @@ class Passer:
     height: float
 
 
-def passers(camera_uuid: str, timestamp_ms: int) -> list[Passer]:
-    """The truth about the scene before a camera: who is in the image, the visible part of each, if any."""
+def visible_objects(camera_uuid: str, timestamp_ms: int) -> list[SceneObject]:
+    """Return the ground truth of an image: the vehicles and people in it, with the visible part of each."""
     found = []
-    for thing in _things(int(camera_code(camera_uuid), 16), timestamp_ms):
-        half_px, above_px, below_px = (120, 110, 22) if thing.kind == "vehicle" else (24, 152, 5)
-        left, right = max(0.0, thing.x - half_px), min(float(WIDTH_PX), thing.x + half_px)
+    for item in _moving_objects(int(camera_code(camera_uuid), 16), timestamp_ms):
+        half_px, above_px, below_px = (120, 110, 22) if item.kind == "vehicle" else (24, 152, 5)
+        left, right = max(0.0, item.x - half_px), min(float(WIDTH_PX), item.x + half_px)
         if left < right:
             x, width = left * PERMYRIAD / WIDTH_PX, (right - left) * PERMYRIAD / WIDTH_PX
-            y, height = (thing.y - above_px) * PERMYRIAD / HEIGHT_PX, (above_px + below_px) * PERMYRIAD / HEIGHT_PX
-            found.append(Passer(thing.kind, x, y, width, height))
+            y, height = (item.y - above_px) * PERMYRIAD / HEIGHT_PX, (above_px + below_px) * PERMYRIAD / HEIGHT_PX
+            found.append(SceneObject(item.kind, x, y, width, height))
     return found
 
 
 def read_stamp(rgb: npt.NDArray[np.uint8], geometry: Geometry = WHOLE) -> Stamp | None:
-    """What the strip states in an image of the scene that holds all of it.
+    """Return the stamp in an image of the scene, or None if its strip is not completely visible or not readable.
 
-    ``rgb``: uint8, (H, W, 3), at any size at which a block has five pixels or more; ``geometry``: what was
-    asked for. None where there is no strip, or where it cannot be read without doubt.
+    ``rgb``: uint8, (H, W, 3), large enough that a block has at least five pixels. ``geometry``: of the image.
     """
     height, width = rgb.shape[:2]
     grey = rgb.astype(np.float64).mean(axis=2)
@@ -123,12 +123,12 @@ def _draw_stamp(rgb: npt.NDArray[np.uint8], stamp: Stamp) -> None:
 
 
 def daylight(hour: float) -> float:
-    """0 at night, 1 at noon, with dawn around 6 and dusk around 20."""
+    """Return the light at an hour of the day (0 to 24): 0 at night, 1 at noon, with dawn at 6 and dusk at 20."""
     return float(1 / (1 + math.exp(-(hour - 6) * 3)) * 1 / (1 + math.exp((hour - 20) * 3)))
 
 
 def _background(seed: int, light: float) -> npt.NDArray[np.uint8]:
-    """A wall with dock doors over a yard, lit by the sun or by two lamps."""
+    """Return the image without vehicles and people: a wall with dock doors and a yard, by daylight or two lamps."""
     rng = np.random.default_rng(seed)
     sky_day, sky_night = np.array([150, 190, 225.0]), np.array([12, 14, 30.0])
     rgb = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
@@ -154,15 +154,15 @@ def _background(seed: int, light: float) -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Thing:
+class _MovingObject:
     kind: str
     x: float
     y: float
     colour: tuple[float, float, float]
 
 
-def _things(seed: int, timestamp_ms: int) -> list[_Thing]:
-    """Who passes: each slot of 20 seconds has at most one passer, and about half of the minutes none."""
+def _moving_objects(seed: int, timestamp_ms: int) -> list[_MovingObject]:
+    """Return the objects at a time. At most one starts every 20 s, and none in 45 % of the 5-minute periods."""
     found = []
     for slot in (timestamp_ms // 20_000 - 1, timestamp_ms // 20_000):
         minute = slot // 3
@@ -177,7 +177,7 @@ def _things(seed: int, timestamp_ms: int) -> list[_Thing]:
         way = age if h & 1024 else 1 - age
         colour = ((h >> 16) % 200 + 30.0, (h >> 24) % 200 + 30.0, (h >> 32) % 200 + 30.0)
         found.append(
-            _Thing(
+            _MovingObject(
                 "vehicle" if vehicle else "person",
                 -200 + way * (WIDTH_PX + 400),
                 520 + (h >> 40) % 120,
@@ -187,11 +187,11 @@ def _things(seed: int, timestamp_ms: int) -> list[_Thing]:
     return found
 
 
-def _draw_thing(rgb: npt.NDArray[np.uint8], thing: _Thing, light: float) -> None:
-    x, y = round(thing.x), round(thing.y)
-    colour = tuple(c * (0.35 + 0.65 * light) for c in thing.colour)
+def _draw_object(rgb: npt.NDArray[np.uint8], item: _MovingObject, light: float) -> None:
+    x, y = round(item.x), round(item.y)
+    colour = tuple(c * (0.35 + 0.65 * light) for c in item.colour)
     dark = tuple(c * 0.4 for c in colour)
-    if thing.kind == "vehicle":
+    if item.kind == "vehicle":
         cv2.rectangle(rgb, (x - 120, y - 110), (x + 60, y), colour, -1)
         cv2.rectangle(rgb, (x + 60, y - 70), (x + 120, y), dark, -1)
         for wheel in (-80, 80):
@@ -199,7 +199,7 @@ def _draw_thing(rgb: npt.NDArray[np.uint8], thing: _Thing, light: float) -> None
         if light < 0.5:
             cv2.circle(rgb, (x + 118, y - 25), 12, (255, 250, 210), -1, cv2.LINE_AA)
     else:
-        step = round(14 * math.sin(thing.x / 12))
+        step = round(14 * math.sin(item.x / 12))
         cv2.line(rgb, (x, y - 50), (x - step, y), dark, 9, cv2.LINE_AA)
         cv2.line(rgb, (x, y - 50), (x + step, y), dark, 9, cv2.LINE_AA)
         cv2.ellipse(rgb, (x, y - 85), (17, 42), 0, 0, 360, colour, -1, cv2.LINE_AA)

@@ -1,7 +1,7 @@
-"""Encoded images to arrays and measures, strictly: damage is found, not guessed over.
+"""Decode, measure, mask and encode JPEG images. Damaged images raise an error.
 
-The only module that knows the image libraries. ``simplejpeg`` raises for data that is damaged in the
-middle, where ``cv2.imdecode`` returns an image and writes a line to stderr.
+For data that is damaged in the middle, ``simplejpeg`` raises an error, while ``cv2.imdecode`` returns an image and
+prints a line to stderr.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
 MIME_TYPES: Final = ("image/jpeg", "image/jpg")
 
 MEASURED_SIDE_PX: Final = 256
+"""Minimum length in pixels of the shorter side at which measures are taken, if the image is that large."""
 MAX_PIXELS: Final = 100_000_000
-"""An image that claims to be larger is refused before it is decoded."""
+"""Maximum number of pixels of an image. A larger one is refused before decoding, to bound memory (300 MB RGB)."""
 SMALL_GREY: Final = (54, 96)
-"""Rows and columns of the small grey images that frames are compared by."""
+"""Rows and columns of the small grey images by which frames are compared: cells of 20 x 20 pixels in 1080p."""
 MASKED_QUALITY: Final = 95
-"""JPEG quality of an image that had to be encoded again because a mask was painted on it."""
+"""JPEG quality of an image that is encoded again because a mask was painted on it."""
 
 
 class DamagedImage(ValueError):
-    """The bytes are not one whole image of a kind that can be read."""
+    """The bytes are not one complete image in a supported format."""
 
 
 def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
-    """The image as an array: uint8, (H, W, 3), RGB.
+    """Return the image as an array: uint8, (H, W, 3), RGB.
 
-    ``scale`` divides its width and height (rounding up) by the JPEG's own scaling, which costs less than
-    decoding it whole. Raises DamagedImage for anything but one whole JPEG.
+    ``scale`` (1, 2, 4 or 8) divides width and height, rounding up. It uses the scaling of JPEG, which is faster
+    than decoding in full size. Raises DamagedImage if the bytes are not one complete JPEG, and ValueError for
+    another scale.
     """
     width_px, height_px = _check_header(image)
     if scale not in SCALES:
-        raise ValueError(f"a JPEG is scaled by {', '.join(map(str, SCALES))}, got {scale}")
+        raise ValueError(f"scale: expected {', '.join(map(str, SCALES[:-1]))} or {SCALES[-1]}, got {scale}")
     try:
         rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             image,
@@ -61,7 +63,7 @@ def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
 
 
 def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str = "444") -> bytes:
-    """An array (uint8, (H, W, 3), RGB) as JPEG; ``subsampling`` is that of the colours, or Gray."""
+    """Return an array (uint8, (H, W, 3), RGB) as JPEG. ``subsampling``: 444, 422, 420 or Gray."""
     grey = subsampling == "Gray"
     jpeg: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(rgb[:, :, :1] if grey else rgb),
@@ -73,10 +75,10 @@ def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str =
 
 
 def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
-    """The image as 54 rows of 96 grey values: uint8, (54, 96), each the mean of its part, rounded down.
+    """Return the image as a small grey image: uint8, (54, 96). Each cell is the mean of its pixels, rounded down.
 
-    Decoded at the strongest JPEG scale that has as many pixels. Exact integers: the same on every machine. Raises
-    DamagedImage.
+    The image is decoded at the smallest JPEG scale that has at least as many rows and columns. The arithmetic is
+    exact: results are the same on every machine. Raises DamagedImage.
     """
     width_px, height_px = _check_header(image)
     rows, columns = SMALL_GREY
@@ -92,8 +94,11 @@ def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """The parts of an image that are the cells of the small one: their corners in its integral, bottom right, top
-    right, bottom left and top left, and their areas."""
+    """The cells of the small grey image.
+
+    ``corners``: int64, (4, 5184), indices into the integral image: bottom right, top right, bottom left, top left.
+    ``areas``: int32, (5184,), in pixels.
+    """
 
     corners: npt.NDArray[np.int64]
     areas: npt.NDArray[np.int32]
@@ -104,18 +109,18 @@ def _cells(height_px: int, width_px: int) -> _Cells:
     rows, columns = SMALL_GREY
     down = np.arange(rows + 1) * height_px // rows
     across = np.arange(columns + 1) * width_px // columns
-    # An image with fewer pixels than cells has cells of one pixel, some of them twice.
+    # In an image with fewer pixels than cells, a cell is one pixel, and neighbours can share it.
     top, left = np.minimum(down[:-1], height_px - 1), np.minimum(across[:-1], width_px - 1)
     bottom, right = np.maximum(down[1:], top + 1), np.maximum(across[1:], left + 1)
     stride = width_px + 1
     corners = [(y[:, None] * stride + x).ravel() for y in (bottom, top) for x in (right, left)]
     areas = ((bottom - top)[:, None] * (right - left)).ravel().astype(np.int32)
-    # The integral of an image of up to 100 million pixels does not fit in 32 bits, but the difference does.
+    # The integral of 100 million pixels overflows 32 bits, but the differences are still correct.
     return _Cells(np.array([corners[0], corners[2], corners[1], corners[3]], np.int64), areas)
 
 
 def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
-    """A small JPEG of the image, at most ``width_px`` wide and half as high again.
+    """Return a small JPEG of the image, at most ``width_px`` wide and 1.5 times as high.
 
     Raises DamagedImage.
     """
@@ -130,14 +135,11 @@ def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
 
 
 def measure(image: bytes) -> Measures:
-    """Check that the image is whole, and measure it (see :class:`Measures`).
+    """Return the measures of an image (see :class:`Measures`), after checking that it is complete.
 
-    Every byte of the entropy-coded data is read, at whatever scale the image is decoded. The sums
-    behind ``luma``, ``sharpness`` and ``dhash`` are exact integers, and the DCT is the accurate one, so
-    the figures do not depend on the processor or on the order of summing. Of the JPEG scales, 1/1,
-    1/2, 1/4 and 1/8 are used, which every JPEG decoder has.
-
-    Raises DamagedImage.
+    All entropy-coded data is read, at any decoding scale. The sums behind ``luma``, ``sharpness`` and ``dhash`` are
+    exact integers, and the DCT is the accurate one, so the results do not depend on the processor. Only the scales
+    1/1, 1/2, 1/4 and 1/8 are used, which every JPEG decoder supports. Raises DamagedImage.
     """
     width_px, height_px = _check_header(image)
     scale = 8
@@ -169,13 +171,11 @@ def _decode_grey(image: bytes, width_px: int, height_px: int, scale: int) -> npt
 
 
 def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> bytes:
-    """The image with ``masks`` painted black, encoded again; the same bytes if none touches it.
+    """Return the image with ``masks`` painted black and encoded again, or the same bytes if no mask touches it.
 
-    ``masks`` are in permyriads of the full frame, whatever part of it ``geometry`` shows. Every pixel
-    that a mask touches is painted, and one more around it. Metadata of the old file, such as a
-    thumbnail that would show what the mask hides, is not carried over.
-
-    Raises DamagedImage.
+    ``masks`` are in permyriads of the full frame; ``geometry`` is the part of it that the image shows. Each pixel
+    that a mask touches is painted, and the pixels next to it. Metadata of the file is dropped: an embedded
+    thumbnail would show what the mask hides. Raises DamagedImage.
     """
     width_px, height_px = _check_header(image)
     covered = mask_pixels(masks, geometry, width_px, height_px)
@@ -190,10 +190,10 @@ def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> b
 def mask_pixels(
     masks: Sequence[Polygon], geometry: Geometry, width_px: int, height_px: int
 ) -> npt.NDArray[np.bool_]:
-    """Which pixels of an image the masks cover: bool, (H, W).
+    """Return which pixels of an image the masks cover: bool, (H, W).
 
-    All that a mask touches, by however little, and the pixels around those. Where an outline crosses itself,
-    everything it winds around is covered.
+    A pixel is covered if a mask touches it, or one of its eight neighbours, even slightly. Where an outline crosses
+    itself, all areas inside it are covered (non-zero winding rule).
     """
     covered = np.zeros((height_px, width_px), np.uint8)
     for polygon in masks:
@@ -207,8 +207,8 @@ def mask_pixels(
 
 
 def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a window that the polygon or its outline touches: bool, (H, W)."""
-    # Counts of what begins minus what ends at a pixel: summed along a row, they tell what is there.
+    """Return which pixels of a window the polygon or its outline touches: bool, (H, W)."""
+    # Number of starts minus number of ends at each pixel: the cumulative sum of a row counts what covers a pixel.
     outline = np.zeros((height_px, width_px + 1), np.int32)
     winding = np.zeros((height_px, width_px + 1), np.int32)
     for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -216,7 +216,7 @@ def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) ->
             _add_edge(outline, winding, x, y, next_x, next_y, 1)
         else:
             _add_edge(outline, winding, next_x, next_y, x, y, -1)
-    # A pixel without a piece of the outline is inside or outside as a whole, as its centre is.
+    # A pixel that the outline does not touch is completely inside or outside, like its centre.
     touched: npt.NDArray[np.bool_] = np.cumsum(outline, axis=1, dtype=np.int32) > 0
     touched |= np.cumsum(winding, axis=1, dtype=np.int32) != 0
     return touched[:, :-1]
@@ -231,9 +231,9 @@ def _add_edge(
     y1: float,
     direction: int,
 ) -> None:
-    """Add the edge from (x0, y0) down to (x1, y1): the pixels it passes, and the centres to its right.
+    """Add the edge from (x0, y0) down to (x1, y1): the pixels it touches, and the pixel centres to its right.
 
-    A pixel's square is closed: an edge between two of them touches both.
+    An edge on the border of two pixels touches both.
     """
     height_px, width_px = outline.shape[0], outline.shape[1] - 1
     first, last = max(math.ceil(y0) - 1, 0), min(math.floor(y1), height_px - 1)
@@ -270,7 +270,7 @@ def _check_header(image: bytes) -> tuple[int, int]:
 def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
     laplacian = cv2.Laplacian(grey, cv2.CV_16S)
     total = int(cv2.sumElems(laplacian)[0])
-    # OpenCV takes the root of the exact sum and squares it again; far below 2**50, rounding
+    # OpenCV takes the square root of the exact sum and squares it again. The sum is far below 2**50, so rounding
     # restores the integer.
     squares = round(cv2.norm(laplacian, cv2.NORM_L2SQR))
     count = laplacian.size
@@ -284,6 +284,6 @@ def _difference_hash(sums: npt.NDArray[np.int32]) -> str:
     corners = sums[np.ix_(rows, columns)].astype(np.int64)
     cells = corners[1:, 1:] - corners[:-1, 1:] - corners[1:, :-1] + corners[:-1, :-1]
     widths = np.diff(columns)
-    # Cells of unequal width are compared by their means, multiplied out to stay exact.
+    # Compare the means of cells of different width without division, so that the result is exact.
     darker = cells[:, :-1] * widths[1:] < cells[:, 1:] * widths[:-1]
     return np.packbits(darker).tobytes().hex()

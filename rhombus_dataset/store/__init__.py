@@ -1,1 +1,1 @@
-"""The files of a dataset: names, schemas, manifest, data files, journal, annotations. Only this folder writes them."""
+"""The files of a dataset: names, schemas, manifest, data files, journal, annotations. The only writer of them."""

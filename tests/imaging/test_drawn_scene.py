@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.imaging.crop import render
-from rhombus_dataset.imaging.drawn_scene import HEIGHT_PX, WIDTH_PX, Stamp, camera_code, draw, passers, read_stamp
+from rhombus_dataset.imaging.drawn_scene import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Stamp,
+    camera_code,
+    draw,
+    read_stamp,
+    visible_objects,
+)
 from rhombus_dataset.imaging.jpeg import decode_rgb
 
 CAMERA = "DEMO-dock-north-AAAAAA.v0"
@@ -70,7 +78,7 @@ def test_the_truth_about_passers_is_what_is_drawn() -> None:
     """Where nobody is said to be, the image is that of the empty scene, but for its clock and its strip."""
     camera, start_ms = CAMERA, NOON_MS
     moments = [start_ms + 1_000 * i for i in range(600)]
-    empty = next(t for t in moments if not passers(camera, t))
+    empty = next(t for t in moments if not visible_objects(camera, t))
     background = draw(camera, empty, 0)
     kinds = set()
     for moment in moments[::7]:
@@ -78,7 +86,7 @@ def test_the_truth_about_passers_is_what_is_drawn() -> None:
         changed[:60] = False
         changed[HEIGHT_PX - 40 :] = False
         inside = np.zeros_like(changed)
-        for passer in passers(camera, moment):
+        for passer in visible_objects(camera, moment):
             kinds.add(passer.kind)
             left, right = (round(x * WIDTH_PX / 10_000) for x in (passer.x, passer.x + passer.width))
             top, bottom = (round(y * HEIGHT_PX / 10_000) for y in (passer.y, passer.y + passer.height))
@@ -86,6 +94,6 @@ def test_the_truth_about_passers_is_what_is_drawn() -> None:
         # The light moves a little within ten minutes.
         assert (np.abs(draw(camera, moment, 0).astype(int) - background)[changed & ~inside] <= 3).all()
         # At the edge, a box may hold no more than air.
-        if any(passer.x > 0 and passer.x + passer.width < 10_000 for passer in passers(camera, moment)):
+        if any(passer.x > 0 and passer.x + passer.width < 10_000 for passer in visible_objects(camera, moment)):
             assert (changed & inside).any()
     assert kinds == {"vehicle", "person"}
