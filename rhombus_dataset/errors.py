@@ -1,18 +1,18 @@
-"""Every exception that this package raises on purpose.
+"""The exceptions of this package.
 
     RhombusDatasetError
     ├── InvalidFile          a plan, site or timestamps file, with all its problems      exit 2
-    ├── UsageError           an argument that cannot work                                exit 2
+    ├── UsageError           an argument that is not valid                               exit 2
     ├── MissingExtra         an optional package is not installed                        exit 2
-    ├── BuildError           the build as a whole cannot go on                           exit 1
+    ├── BuildError           the build cannot continue                                   exit 1
     │   ├── AccessRefused    the API refuses the key
     │   ├── HostUnreachable  no connection to the API at all
-    │   ├── SourceFailing    the API answers, but gives hardly a frame
+    │   ├── SourceFailing    the API answers, but returns hardly any frame
     │   ├── OtherDataset     the folder holds another plan's dataset
-    │   └── StorageError     the disk is full, read-only or gone
-    └── DatasetError         a dataset on disk is not what it should be                  exit 1
+    │   └── StorageError     the disk is full, read-only or not mounted
+    └── DatasetError         a dataset on disk is damaged or incomplete                  exit 1
 
-All of them pickle: each is rebuilt from ``args`` alone.
+All of them can be pickled: each is rebuilt from its ``args``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 
 
 class RhombusDatasetError(Exception):
-    """Base class. ``exit_code`` is what the command line ends with."""
+    """Base class. ``exit_code`` is the exit code of the command line."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a file that a person wrote. Lines and columns count from 1."""
+    """One error in a file that a person wrote. Lines and columns count from 1."""
 
     file: str
     line: int | None
@@ -48,7 +48,7 @@ class Problem:
 
 
 class InvalidFile(RhombusDatasetError):
-    """A file is wrong. ``problems`` lists every mistake found, in the order of the file."""
+    """A file is not valid. ``problems`` lists all errors in it, in the order of the file."""
 
     exit_code = 2
 
@@ -61,13 +61,13 @@ class InvalidFile(RhombusDatasetError):
 
 
 class UsageError(RhombusDatasetError):
-    """An argument that cannot work, with what would."""
+    """An argument is not valid. The message names valid values."""
 
     exit_code = 2
 
 
 class MissingExtra(RhombusDatasetError):
-    """An optional package is needed. ``extra`` is the name to install it by."""
+    """An optional package is not installed. ``extra`` is the extra of this package that installs it."""
 
     exit_code = 2
 
@@ -84,7 +84,7 @@ class MissingExtra(RhombusDatasetError):
 
 
 class BuildError(RhombusDatasetError):
-    """The build as a whole cannot go on; what has been built stays good."""
+    """The build cannot continue. Everything built so far is kept."""
 
 
 class AccessRefused(BuildError):
@@ -92,11 +92,11 @@ class AccessRefused(BuildError):
 
 
 class HostUnreachable(BuildError):
-    """No connection to the API's host could be made at all."""
+    """No connection to the API's host is possible."""
 
 
 class SourceFailing(BuildError):
-    """The API answers, but hardly any frame comes: going on would burn the quota."""
+    """The API answers, but returns hardly any frame. Continuing would waste the quota."""
 
 
 class OtherDataset(BuildError):
@@ -104,14 +104,14 @@ class OtherDataset(BuildError):
 
 
 class StorageError(BuildError):
-    """The disk is full, read-only or gone."""
+    """The disk is full, read-only or not mounted."""
 
 
 class DatasetError(RhombusDatasetError):
-    """A dataset on disk is damaged, unfinished or not a dataset."""
+    """A folder holds a dataset that is damaged or incomplete, or no dataset."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` was most likely meant to be, if any is near enough."""
+    """Return the known word that is most similar to ``word``, or None if no one is similar enough."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""A frame: what is asked for, what becomes of it, and what is measured on it."""
+"""A frame: its request, its outcome and the measures of its image."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rhombus_dataset.geometry import Geometry
 
 
 class Status(enum.StrEnum):
-    """What became of a planned frame. Every manifest row has exactly one."""
+    """The status of a planned frame. Every manifest row has exactly one."""
 
     OK = "ok"
     MISSING = "missing"
-    """There is no such frame: the source said so."""
+    """The frame does not exist, according to the source."""
     FAILED = "failed"
-    """The tries are used up, or the request was refused for good."""
+    """All attempts failed, or the request was refused permanently."""
     CORRUPT = "corrupt"
-    """What came back is not a whole image."""
+    """The received data is not a complete image."""
     ERASED = "erased"
     """Removed from the dataset on request."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """One frame to ask for.
+    """A request for one frame.
 
-    ``camera_uuid`` carries its facet (``….v0``); ``timestamp_ms`` is UTC epoch milliseconds.
+    ``camera_uuid`` includes the facet (``….v0``). ``timestamp_ms``: UTC epoch milliseconds.
     """
 
     camera_uuid: str
@@ -36,10 +36,10 @@ class FrameRequest:
 
 
 def frame_id(camera_uuid: str, timestamp_ms: int, geometry: Geometry) -> str:
-    """20 hex digits that name a frame in every dataset that holds it.
+    """Return the id of a frame: 20 hex digits, the same in every dataset.
 
-    The start of SHA-256 over camera, time and geometry: the name of the view, of the camera and of the
-    dataset may change without changing it.
+    It is the start of the SHA-256 of camera, time and geometry. It does not depend on the names of the view, the
+    camera and the dataset.
     """
     g = geometry
     text = f"{camera_uuid} {timestamp_ms} {g.downscale} {g.crop_x} {g.crop_y} {g.crop_width} {g.crop_height}"
@@ -48,14 +48,14 @@ def frame_id(camera_uuid: str, timestamp_ms: int, geometry: Geometry) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is measured on the stored bytes of an image.
+    """Measures of a stored image.
 
-    Taken in grey, decoded at the strongest JPEG scale that leaves the shorter side at 256
-    pixels or more (unscaled where the image is smaller).
+    They are taken in grey, at the smallest JPEG scale at which the shorter side has at least 256 pixels (full size
+    for smaller images).
 
-    ``width_px``, ``height_px``: the size of the stored image. ``luma``: mean grey value, 0 to
-    255. ``sharpness``: variance of the Laplacian, 0 for a flat image. ``dhash``: 64-bit difference
-    hash as 16 hex digits, row-major, a bit is 1 where the left neighbour is darker.
+    ``width_px``, ``height_px``: size of the stored image. ``luma``: mean grey value, 0 to 255. ``sharpness``:
+    variance of the Laplacian, 0 for a uniform image. ``dhash``: 64-bit difference hash as 16 hex digits, row by
+    row; a bit is 1 where the left one of two neighbours is darker.
     """
 
     width_px: int
@@ -69,9 +69,9 @@ class Measures:
 class Outcome:
     """The outcome of one planned frame.
 
-    ``image`` (the encoded bytes that are stored), ``mime_type``, ``sha256`` (hex, of ``image``) and
-    ``measures`` stand exactly when ``status`` is ``ok``; ``reason`` stands when it is not.
-    ``warning`` is the source's caveat on a frame that did come.
+    ``image`` (the encoded bytes that are stored), ``mime_type``, ``sha256`` (hex, of ``image``) and ``measures``
+    are set if ``status`` is ``ok``, else ``reason`` is set. ``warning``: the source's warning about a received
+    frame.
     """
 
     status: Status

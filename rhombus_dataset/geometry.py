@@ -1,7 +1,7 @@
-"""Crops, downscaling and masks, in permyriads of the full frame, and the way to pixels and back.
+"""Crops, downscaling and masks in permyriads of the full frame, and conversion from and to pixels.
 
-A permyriad is 1/10000 of the full frame's width (for x) or height (for y), counted from
-the top left corner: the unit of the API's crop fields.
+A permyriad is 1/10000 of the full frame's width (for x) or height (for y), from the top left corner. It is the unit
+of the API's crop fields.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from dataclasses import dataclass
 PERMYRIAD = 10_000
 
 Polygon = tuple[tuple[int, int], ...]
-"""A mask's outline: three or more (x, y) points in permyriads of the full frame."""
+"""The outline of a mask: at least three (x, y) points in permyriads of the full frame."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Geometry:
-    """What part of the full frame an image shows, and how much smaller.
+    """The part of the full frame that an image shows, and its downscale.
 
-    ``crop_x``, ``crop_y``: the top left corner; ``crop_width``, ``crop_height``: the size; all in
-    permyriads, 0 to 10000, inside the frame. ``downscale``: an integer of at least 1, by which
-    width and height are divided. Instances compare in one fixed order, which is the order
-    of a camera's views in a dataset.
+    ``crop_x``, ``crop_y``: top left corner; ``crop_width``, ``crop_height``: size; all in permyriads, 0 to 10000.
+    ``downscale``: integer of at least 1 that divides width and height. The order of instances is the order of a
+    camera's views in a dataset.
 
-    Raises ValueError for a crop that is empty or leaves the frame.
+    Raises ValueError for a crop that is empty or extends beyond the frame.
     """
 
     downscale: int = 1
@@ -57,9 +56,9 @@ class Geometry:
         )
 
     def to_full(self, x: float, y: float, width_px: int, height_px: int) -> tuple[float, float]:
-        """A point of the image, in its pixels, as permyriads of the full frame.
+        """Return a point of the image (in pixels) in permyriads of the full frame.
 
-        ``width_px`` and ``height_px`` are the image's own size, as it came back.
+        ``width_px``, ``height_px``: size of the received image.
         """
         return (
             self.crop_x + x * self.crop_width / width_px,
@@ -67,9 +66,9 @@ class Geometry:
         )
 
     def from_full(self, x: float, y: float, width_px: int, height_px: int) -> tuple[float, float]:
-        """A point in permyriads of the full frame, as pixels of the image.
+        """Return a point of the full frame (in permyriads) in pixels of the image: the inverse of :meth:`to_full`.
 
-        The inverse of :meth:`to_full`; a point outside the crop lies outside the image.
+        A point outside the crop gets coordinates outside the image.
         """
         return (
             (x - self.crop_x) * width_px / self.crop_width,
@@ -77,10 +76,10 @@ class Geometry:
         )
 
     def full_size_range(self, width_px: int, height_px: int) -> tuple[range, range]:
-        """The full-frame widths and heights in pixels that could have given an image this big.
+        """Return the widths and heights in pixels of the full frame that are possible for an image of this size.
 
-        How the API rounds crops and downscales is not documented, so each side of the image
-        may be off by one pixel before and after the downscale.
+        It is not documented how the API rounds crops and downscales, so each side of the image may differ by one
+        pixel before and after the downscale.
         """
         return (
             _full_length_range(width_px, self.downscale, self.crop_width),
@@ -90,7 +89,7 @@ class Geometry:
 
 def _full_length_range(length_px: int, downscale: int, permyriads: int) -> range:
     share = permyriads / PERMYRIAD
-    # A pixel lost or gained by the crop is 1/share of the full frame, by the downscale `downscale`.
+    # One pixel of the crop is 1/share pixels of the full frame; one pixel of the image is `downscale` pixels.
     slack = max(1 / share, downscale)
     low = (length_px - 1) * downscale / share - slack
     high = (length_px + 1) * downscale / share + slack

@@ -1,6 +1,6 @@
-"""The API's contract for ``POST /api/video/getExactFrameData``: requests out, replies in.
+"""The API contract of ``POST /api/video/getExactFrameData``: request bodies, and the meaning of responses.
 
-The server answers by this contract and the HTTP source reads by it; they share nothing else.
+The HTTP source and the server both use it, and share nothing else.
 """
 
 from __future__ import annotations
@@ -42,17 +42,18 @@ CAMERA_DOWN_STATUSES: Final = frozenset(
 )
 TRANSIENT_STATUSES: Final = CAMERA_DOWN_STATUSES | {"FRAME_RETRIEVAL_FAILED"}
 
-# An error without a status may be how "no footage" looks, so it is not asked for all tries.
-TRIES_WITHOUT_STATUS: Final = 3
+MAX_ATTEMPTS_WITHOUT_STATUS: Final = 3
+"""Maximum attempts after an error without a status: it may mean that there is no footage."""
 REASON_LENGTH: Final = 200
+"""Maximum characters of a text of the API in a manifest, a log or a message."""
 MAX_RETRY_AFTER_S: Final = 86_400.0
-"""A server that asks for more than a day is taken to be mistaken."""
+"""Maximum seconds that a Retry-After is followed: a server that asks for more than a day has an error."""
 
 
 def canonical_uuid(uuid: str) -> str:
-    """The camera UUID with its video facet; none means ``.v0``.
+    """Return a camera UUID with its video facet, which is ``.v0`` if there is none.
 
-    Raises ValueError for what is not the UUID of a video stream.
+    Raises ValueError if the text is not the UUID of a video stream.
     """
     match = _UUID.fullmatch(uuid)
     if match is None:
@@ -72,7 +73,7 @@ def canonical_uuid(uuid: str) -> str:
 
 
 def request_body(request: FrameRequest) -> bytes:
-    """The JSON body that asks for a frame. Fields at their default are left out."""
+    """Return the JSON body of a request. Fields with their default value are left out."""
     geometry = request.geometry
     body: dict[str, str | int] = {
         "cameraUuid": request.camera_uuid,
@@ -90,7 +91,7 @@ def request_body(request: FrameRequest) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image came: its encoded bytes, verbatim."""
+    """A frame: the encoded image, exactly as received, and the API's warning, if any."""
 
     image: bytes
     mime_type: str
@@ -99,41 +100,41 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class NoFrame:
-    """There is no such frame, and asking again will not change that."""
+    """The frame does not exist. A retry would get the same answer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """Worth another try, later.
+    """A failure that may be temporary: the request can be retried later.
 
-    ``max_tries`` is a lower cap than the build's, where there is one. ``camera_down``: the fault may be the
-    camera's, or what leads to it, rather than this frame's.
+    ``max_attempts``: a lower maximum than that of the build, if any. ``camera_down``: the cause may be the camera,
+    or the connection to it, not this frame.
     """
 
     reason: str
-    max_tries: int | None = None
+    max_attempts: int | None = None
     camera_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The request itself was refused: asking again would get the same answer."""
+    """The API refused the request itself. A retry would get the same answer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """429: everybody waits ``retry_after_s`` seconds."""
+    """429: all threads and processes must wait ``retry_after_s`` seconds."""
 
     retry_after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """401 or 403: the key is refused, for everything or for this camera."""
+    """401 or 403: the key is refused, for all requests or for this camera."""
 
     http_status: int
     reason: str
@@ -141,7 +142,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No answer at all: the host could not be connected to. Says nothing about the frame."""
+    """No connection to the host. It says nothing about the frame."""
 
     reason: str
 
@@ -150,10 +151,10 @@ Reply = Image | NoFrame | Transient | Rejected | Throttled | Denied | Unreachabl
 
 
 def parse_reply(http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0) -> Reply:
-    """Read one answer of ``getExactFrameData``, whichever of the two error channels it uses.
+    """Return the meaning of a response of ``getExactFrameData``, for both ways in which it reports errors.
 
-    ``retry_after`` is the header of that name, in seconds or as an HTTP date, which counts from
-    ``now_s`` (epoch seconds).
+    ``retry_after``: the header ``Retry-After``, in seconds or as an HTTP date. ``now_s``: the time in epoch
+    seconds, from which such a date is counted.
     """
     if http_status == 429:
         return Throttled(_retry_after_s(retry_after, now_s))
@@ -184,7 +185,7 @@ def _parse_success(body: bytes) -> Reply:
             return NoFrame(reason)
         return Transient(reason, camera_down=reason in CAMERA_DOWN_STATUSES)
     if answer.get("error") is True:
-        return Transient(note or "error without a message", max_tries=TRIES_WITHOUT_STATUS)
+        return Transient(note or "error without a message", max_attempts=MAX_ATTEMPTS_WITHOUT_STATUS)
     if data is None:
         if status == AVAILABLE:
             return Transient("status AVAILABLE without frameData")
@@ -211,7 +212,7 @@ def _text(answer: dict[str, Any], key: str) -> str | None:
 
 
 def _printable(text: str) -> str:
-    """One short line: what a server says reaches terminals, logs and manifests."""
+    """Return a text of the server as one short, printable line, safe for terminals, logs and manifests."""
     clean = "".join(c if c.isprintable() else " " for c in text[: 4 * REASON_LENGTH])
     return " ".join(clean.split())[:REASON_LENGTH]
 

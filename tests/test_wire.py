@@ -81,7 +81,7 @@ def test_other_statuses_are_kept_as_they_came_and_tried_again(status: str) -> No
 
 def test_the_rules_for_answers_without_a_status() -> None:
     said = wire.parse_reply(200, answer(error=True, errorMsg="boom"))
-    assert said == wire.Transient("boom", max_tries=3)
+    assert said == wire.Transient("boom", max_attempts=3)
     assert isinstance(wire.parse_reply(200, answer(error=False, frameData=None)), wire.NoFrame)
     assert isinstance(wire.parse_reply(400, answer(error=True)), wire.Rejected)
     assert isinstance(wire.parse_reply(404, b""), wire.Rejected)
