@@ -21,7 +21,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 
 
 class _Group(click.Group):
-    """Turns this package's errors into a message and an exit code; anything else is a bug and shows."""
+    """Shows an error of this package as a message with an exit code. Any other exception is a bug."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,10 +36,11 @@ class _Group(click.Group):
 def main() -> None:
     """Build computer-vision datasets from camera-cloud footage, from a YAML sampling plan.
 
-    The API key comes from the environment: RHOMBUS_API_KEY, or RHOMBUS_API_KEY_FILE for a file that
-    holds it.
+    The API key is read from the environment variable RHOMBUS_API_KEY, or from the file that
+    RHOMBUS_API_KEY_FILE names.
 
-    Exit codes: 0 complete, 1 incomplete or failed, 2 wrong use or an invalid plan, 130 interrupted.
+    Exit codes: 0 complete; 1 incomplete or failed; 2 wrong usage or invalid plan; 130 interrupted;
+    143 terminated.
     """
 
 
@@ -56,7 +57,7 @@ def init(path: Path) -> None:
 @click.argument("plan", type=_PATH)
 @_json_option
 def validate(plan: Path, as_json: bool) -> None:
-    """Check PLAN, and list every mistake in it."""
+    """Check PLAN and list all of its mistakes."""
     from rhombus_dataset import api
     from rhombus_dataset.errors import InvalidFile
 
@@ -75,7 +76,7 @@ def validate(plan: Path, as_json: bool) -> None:
 
 @main.command()
 def schema() -> None:
-    """Print the JSON Schema of a plan, for editors that complete and check YAML."""
+    """Print the JSON Schema of a plan. Editors use it to complete and check YAML."""
     from rhombus_dataset.plan.template import plan_json_schema
 
     _print_json(plan_json_schema())
@@ -83,15 +84,15 @@ def schema() -> None:
 
 @main.command()
 @click.argument("plan", type=_PATH)
-@click.option("--out", type=_PATH, default=Path("."), help="Where it will be built: its free disk.")
-@click.option("--preview", type=int, metavar="N", help="Fetch N frames; draw crops and masks on them.")
+@click.option("--out", type=_PATH, default=Path("."), help="Folder of the dataset; its free disk space is shown.")
+@click.option("--preview", type=int, metavar="N", help="Fetch N small frames and draw crops and masks on them.")
 @click.option(
-    "--preview-file", type=_PATH, default=Path("preview.jpg"), show_default=True, help="Where to draw them."
+    "--preview-file", type=_PATH, default=Path("preview.jpg"), show_default=True, help="File of the preview (JPEG)."
 )
-@click.option("--url", help="Ask this address instead of the plan's.")
+@click.option("--url", help="Base address of the API, instead of the plan's.")
 @_json_option
 def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool) -> None:
-    """The dry run of PLAN: counts, requests, bytes and time, without building anything."""
+    """Show what a build of PLAN would fetch: frames, requests, bytes and time. Builds nothing."""
     from rhombus_dataset import api
 
     summary = api.dry_run(plan, out)
@@ -106,22 +107,24 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
 
 @main.command()
 @click.argument("plan", type=_PATH)
-@click.option("--out", type=_PATH, required=True, help="The dataset's folder. Again: goes on.")
-@click.option("--url", help="Ask this address instead of the plan's.")
-@click.option("--concurrency", type=int, metavar="N", help="Keep N requests in flight instead.")
+@click.option("--out", type=_PATH, required=True, help="Folder of the dataset. An interrupted build is resumed.")
+@click.option("--url", help="Base address of the API, instead of the plan's.")
+@click.option(
+    "--concurrency", type=int, metavar="N", help="Maximum number of requests in flight, instead of the plan's."
+)
 @click.option(
     "--retry",
     type=click.Choice(["failed", "missing", "corrupt"]),
     multiple=True,
-    help="Ask again for such rows. May be given several times.",
+    help="Fetch the rows with this status again: failed, missing or corrupt. Can be repeated.",
 )
 @click.option(
     "--reuse",
     type=_PATH,
     metavar="OLD_DIR",
-    help="Take frames that this earlier dataset holds, without a request.",
+    help="Copy frames that this earlier dataset has, instead of fetching them.",
 )
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @_json_option
 def build(
     plan: Path,
@@ -133,7 +136,7 @@ def build(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Build the dataset of PLAN in a folder, or go on where an earlier run stopped."""
+    """Build the dataset of PLAN, or resume an interrupted build."""
     from rhombus_dataset import api
     from rhombus_dataset.frame import Status
 
@@ -180,8 +183,8 @@ def build(
 @click.argument("dataset", type=_PATH)
 @_json_option
 def info(dataset: Path, as_json: bool) -> None:
-    """What the dataset in the folder DATASET holds."""
-    from rhombus_dataset.quality.summary import info as read_info
+    """Show what the dataset in the folder DATASET contains."""
+    from rhombus_dataset.api import info as read_info
 
     found = read_info(dataset)
     if as_json:
@@ -192,10 +195,14 @@ def info(dataset: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("dataset", type=_PATH)
-@click.option("--repair", is_flag=True, help='What is damaged goes back to "not yet built"; what is whole is kept.')
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Remove damaged frames, so that the next build fetches them again. Intact frames are kept.",
+)
 @_json_option
 def verify(dataset: Path, repair: bool, as_json: bool) -> None:
-    """Check every hash, count and image of the dataset in the folder DATASET again."""
+    """Check every hash, count and image of the dataset in the folder DATASET."""
     from rhombus_dataset import api
 
     report = api.verify(dataset, repair=repair)
@@ -209,14 +216,14 @@ def verify(dataset: Path, repair: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("dataset", type=_PATH)
-@click.option("--camera", required=True, help="Its name or UUID.")
-@click.option("--from", "start", metavar="TIME", help="From this time on; a date or time as in a plan.")
-@click.option("--to", "end", metavar="TIME", help="To before this time.")
+@click.option("--camera", required=True, help="Name or UUID of the camera.")
+@click.option("--from", "start", metavar="TIME", help="Start, included. A date or time as in a plan.")
+@click.option("--to", "end", metavar="TIME", help="End, excluded.")
 @_json_option
 def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_json: bool) -> None:
-    """Take the frames of a camera out of the dataset in the folder DATASET, for good.
+    """Delete the frames of a camera from the dataset in the folder DATASET, permanently.
 
-    Their rows stay in the manifest, as `erased`.
+    Their rows stay in the manifest, with status `erased`.
     """
     from rhombus_dataset import api
 
@@ -234,7 +241,7 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
 @click.argument("dataset", type=_PATH)
 @_json_option
 def report(dataset: Path, as_json: bool) -> None:
-    """Write report.html into the folder DATASET: what is in it, to look at in a browser."""
+    """Write report.html into the folder DATASET: coverage, failures, measures, images and splits."""
     from rhombus_dataset import api
 
     path = api.report(dataset)
@@ -252,12 +259,14 @@ def report(dataset: Path, as_json: bool) -> None:
     metavar="FORMAT",
     help="huggingface, imagefolder, webdataset, coco, yolo, cvat or label-studio.",
 )
-@click.option("--out", type=_PATH, required=True, help="A new folder.")
-@click.option("--where", metavar="CONDITION", help="Only these frames, such as \"split == 'train' and luma > 40\".")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--out", type=_PATH, required=True, help="Folder to create.")
+@click.option(
+    "--where", metavar="CONDITION", help="Export only matching frames, such as \"split == 'train' and luma > 40\"."
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @_json_option
 def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as_json: bool) -> None:
-    """Write the dataset in the folder DATASET as another tool reads it."""
+    """Write the dataset in the folder DATASET in the format of another tool."""
     from rhombus_dataset import api
     from rhombus_dataset.dataset import open_dataset
 
@@ -274,11 +283,13 @@ def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as
 @main.command("import-labels")
 @click.argument("dataset", type=_PATH)
 @click.argument("labels", type=_PATH)
-@click.option("--name", help="What to call them; importing again under a name replaces. By default the file's.")
-@click.option("--made-by", metavar="WHO", help="Who or what made them, where the file does not say.")
+@click.option(
+    "--name", help="Name of these annotations. An import under the same name replaces them. Default: the file name."
+)
+@click.option("--made-by", metavar="WHO", help="Author of the labels, if the file names none.")
 @_json_option
 def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | None, as_json: bool) -> None:
-    """Join LABELS (COCO, Label Studio, CVAT, or a YOLO folder) to the frames of the folder DATASET."""
+    """Add LABELS (a COCO, Label Studio or CVAT file, or a YOLO folder) to the dataset in the folder DATASET."""
     from rhombus_dataset import api
 
     outcome = api.import_labels(dataset, labels, name=name, made_by=made_by)
@@ -298,18 +309,24 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
 
 @main.command()
 @click.argument("site", type=_PATH)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port to listen on. 0: any free port.",
+)
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="KIND=RATE",
-    help="Spoil a share of the answers, such as http_503=0.05. May be given several times.",
+    help="Inject a fault into a share of the replies, such as http_503=0.05. Can be repeated.",
 )
-@click.option("--fault-seed", type=int, help="Which requests meet a fault depends on it.")
+@click.option("--fault-seed", type=int, help="Seed that decides which requests get a fault.")
 def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed: int | None) -> None:
-    """Answer the camera cloud's API from the video files that SITE names."""
+    """Serve the camera cloud's API from the video files of the site file SITE."""
     try:
         from rhombus_dataset.server.run import serve as run
     except ModuleNotFoundError:
@@ -318,16 +335,16 @@ def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed:
 
 
 @main.command()
-@click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Where to build it.")
+@click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Folder of the dataset.")
 def demo(out: Path) -> None:
-    """Serve drawn demo cameras on this machine, and build a dataset from them over HTTP."""
+    """Start a local server with drawn demo cameras, and build a dataset from it."""
     from rhombus_dataset.demo import run_demo
 
     run_demo(out)
 
 
 class _Stopper:
-    """The first Ctrl-C or SIGTERM asks a build to stop; a second one leaves at once."""
+    """The first Ctrl-C or SIGTERM stops a build after the requests in flight; a second one exits at once."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -344,7 +361,7 @@ class _Stopper:
 
     def _on_signal(self, number: int, _: types.FrameType | None) -> None:
         if self.event.is_set():
-            # All that was received is in the journals: nothing is lost by leaving without a word.
+            # Everything that was received is in the journals: an immediate exit loses nothing.
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.event.set()
