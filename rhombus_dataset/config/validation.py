@@ -1,6 +1,6 @@
-"""Checking a marked file against pydantic models, with messages for people.
+"""Validation of a YAML file by pydantic models, with messages for people.
 
-Nothing stops at the first mistake: each is noted with its place, and the file is refused in the end.
+All errors of a file are collected with their line and field, and then reported together.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rhombus_dataset.config.yaml_source import Marked, Path_
+from rhombus_dataset.config.yaml_source import FieldPath, Marked
 from rhombus_dataset.errors import InvalidFile, Problem, nearest
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Checker:
-    """Collects the ``problems`` of one file."""
+    """Collects the errors of one file in ``problems``."""
 
     def __init__(self, marked: Marked) -> None:
         self.marked = marked
         self.problems: list[Problem] = []
 
     def refuse_file(self) -> NoReturn:
-        """Raise InvalidFile with every problem, in the order of the file."""
+        """Raise InvalidFile with all errors, in the order of the file."""
         raise InvalidFile(sorted(self.problems, key=lambda p: (p.line or 0, p.column or 0)))
 
-    def valid(self, path: Path_, kind: type[M], value: Any) -> M | None:
+    def valid(self, path: FieldPath, kind: type[M], value: Any) -> M | None:
+        """Return the value at ``path`` as a model, or None after noting its errors."""
         if not isinstance(value, dict):
             fields = ", ".join(kind.model_fields)
             self.refuse(path, f"expected fields ({fields}), got {shown(value)}")
@@ -37,7 +38,11 @@ class Checker:
         found: M | None = self.checked(path, lambda: kind.model_validate(value), kind)
         return found
 
-    def checked(self, path: Path_, check: Callable[[], Any], kind: type[BaseModel] | None = None) -> Any:
+    def checked(self, path: FieldPath, check: Callable[[], Any], kind: type[BaseModel] | None = None) -> Any:
+        """Return the result of a pydantic validation, or None after noting its errors.
+
+        ``kind``: the model, if any.
+        """
         try:
             return check()
         except ValidationError as error:
@@ -45,8 +50,8 @@ class Checker:
                 self._report(path, details, kind)
             return None
 
-    def _report(self, path: Path_, details: ErrorDetails, kind: type[BaseModel] | None) -> None:
-        place: Path_ = path + tuple(step for step in details["loc"] if step != "[key]")
+    def _report(self, path: FieldPath, details: ErrorDetails, kind: type[BaseModel] | None) -> None:
+        place: FieldPath = path + tuple(step for step in details["loc"] if step != "[key]")
         match details["type"]:
             case "extra_forbidden":
                 holder = _model_at(kind, details["loc"][:-1])
@@ -63,18 +68,20 @@ class Checker:
                     hint = hint_for(got, [w.strip("'") for w in expected.replace(" or ", ", ").split(", ")])
                 self.refuse(place, f"expected {_in_words(expected)}, got {shown(got)}{hint}")
 
-    def unknown(self, path: Path_, key: str, holder: type[BaseModel] | None) -> None:
+    def unknown(self, path: FieldPath, key: str, holder: type[BaseModel] | None) -> None:
+        """Note an unknown field. ``holder``: the model whose field it should be, if known."""
         known = list(holder.model_fields) if holder is not None else []
         hint = hint_for(key, known)
         listed = "" if hint or not known else f" (known: {', '.join(known)})"
         self.refuse(path, f"unknown field {shown(key)}{hint}{listed}")
 
-    def refuse(self, path: Path_, message: str) -> None:
+    def refuse(self, path: FieldPath, message: str) -> None:
+        """Note an error at ``path``."""
         self.problems.append(self.marked.problem(path, message))
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: short, and as it stands in the file."""
+    """Return a value for a message: as in the file, at most 60 characters."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)
@@ -82,7 +89,7 @@ def shown(value: Any) -> str:
 
 
 def hint_for(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` where one of the known words is near, else nothing."""
+    """Return `; did you mean ...?` with the most similar known word, or an empty text."""
     meant = nearest(word[:60], known)
     return f"; did you mean {meant}?" if meant else ""
 
@@ -96,16 +103,15 @@ def _in_words(expected: str) -> str:
         "tuple": "a list",
         "dictionary": "fields by name",
     }
-    for word, said in words.items():
-        if expected == word:
-            return said
+    if expected in words:
+        return words[expected]
     if expected.startswith(("greater", "less")):
         return f"a number {expected}"
     return expected[:1].lower() + expected[1:]
 
 
 def _model_at(kind: type[BaseModel] | None, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model whose field an unknown key was meant to be."""
+    """Return the model at ``loc``, or None."""
     for step in loc:
         if kind is None or step not in kind.model_fields:
             return None

@@ -1,8 +1,8 @@
-"""YAML that a person wrote, with the place of every value, read without trusting it.
+"""Safe reading of YAML files, with line and column of every value.
 
-The file becomes plain values by the YAML 1.2 core schema: only ``true`` and ``false`` are booleans, and
-times, dates and ``12:30`` stay text. Nothing is constructed from tags. Size, depth and what aliases expand to
-are bounded, so no file exhausts memory.
+The result has plain values by the YAML 1.2 core schema: only ``true`` and ``false`` are booleans; dates, times and
+``12:30`` stay text. Tags are refused. Size, depth and the expansion of aliases are limited, so that no file can
+exhaust memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import yaml
 from rhombus_dataset.errors import InvalidFile, Problem
 
 MAX_BYTES: Final = 1 << 20
+"""Maximum size of a file: 1 MiB is about 10,000 cameras."""
 MAX_DEPTH: Final = 32
+"""Maximum depth of nested lists and mappings. A plan has about 5 levels."""
 MAX_NODES: Final = 200_000
+"""Maximum number of values, each alias counted with all values it stands for. It bounds memory to about 100 MB."""
 
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,19}")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
@@ -28,10 +31,11 @@ _WORDS: Final[dict[str, Any]] = {
     "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 
-# libyaml's parser is much faster; the wheels of PyYAML carry it, some builds of it do not.
+# libyaml's parser is much faster. The wheels of PyYAML include it, some other builds do not.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-Path_ = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
+"""Where a value is: the keys and indices that lead to it."""
 
 
 @dataclass(slots=True)
@@ -47,14 +51,15 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A file's content: ``value`` is plain (dict, list, str, int, float, bool or None)."""
+    """The content of a file. ``value`` consists of dict, list, str, int, float, bool and None."""
 
     file: str
     value: Any
     _root: _Node
 
-    def position(self, path: Path_) -> tuple[int, int]:
-        """Line and column, from 1, of the key or element at ``path``, or of the nearest thing around it."""
+    def position(self, path: FieldPath) -> tuple[int, int]:
+        """Return line and column, from 1, of the key or element at ``path``, or of the nearest one that contains
+        it."""
         node, place = self._root, (self._root.line, self._root.column)
         for step in path:
             if node.entries is not None and isinstance(step, str) and step in node.entries:
@@ -66,14 +71,14 @@ class Marked:
                 break
         return place
 
-    def problem(self, path: Path_, message: str) -> Problem:
-        """A mistake at ``path``."""
+    def problem(self, path: FieldPath, message: str) -> Problem:
+        """Return an error at ``path``."""
         line, column = self.position(path)
         return Problem(self.file, line, column, field_name(path), message)
 
 
-def field_name(path: Path_) -> str:
-    """``("cameras", 1, "views")`` as ``cameras[1].views``."""
+def field_name(path: FieldPath) -> str:
+    """Return a path as text: ``("cameras", 1, "views")`` as ``cameras[1].views``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -81,29 +86,29 @@ def field_name(path: Path_) -> str:
 
 
 def load_marked(path: Path) -> Marked:
-    """Read a YAML file. Raises InvalidFile with every mistake that can be told without its meaning."""
+    """Return the content of a YAML file. Raises InvalidFile with all errors of its syntax."""
     name = str(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise InvalidFile([_whole(name, f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")])
-        # A file that grows, or a pipe, is read no further than that either.
+            raise InvalidFile([_whole(name, f"expected at most {MAX_BYTES:,} bytes, got {size:,} bytes")])
+        # The same limit for a file that grows, or a pipe.
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InvalidFile([_whole(name, f"cannot be read: {error.strerror or error}")]) from None
     if len(content) > MAX_BYTES:
-        raise InvalidFile([_whole(name, f"the file is too long; at most {MAX_BYTES:,} bytes are read")])
+        raise InvalidFile([_whole(name, f"expected at most {MAX_BYTES:,} bytes, got more")])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InvalidFile([Problem(name, line, None, "", "not UTF-8 text")]) from None
+        raise InvalidFile([Problem(name, line, None, "", "expected UTF-8 text")]) from None
     return parse_marked(text, name)
 
 
 def parse_marked(text: str, file: str) -> Marked:
-    """As :func:`load_marked`, for text that is in memory already."""
+    """Return the content of a YAML text. ``file``: its name in messages. Raises InvalidFile."""
     reader = _Reader(file)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -126,7 +131,7 @@ def parse_marked(text: str, file: str) -> Marked:
 
 
 class _Reader:
-    """Builds the tree from the parser's events, which come one by one however deep the file nests."""
+    """Builds the tree from the parser's events, without recursion: no file can exhaust the stack."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -144,7 +149,7 @@ class _Reader:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents == 2:
-                    self._refuse(*place, "a second document begins here; one is expected")
+                    self._refuse(*place, "a second document starts here: expected one")
             case yaml.ScalarEvent():
                 self._scalar(event, *place)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
@@ -156,10 +161,10 @@ class _Reader:
             case yaml.AliasEvent():
                 target = self._anchors.get(event.anchor or "")
                 if target is None:
-                    self._stop(*place, f"*{event.anchor} refers to itself or to nothing")
+                    self._stop(*place, f"*{event.anchor} refers to itself or to an unknown anchor")
                     return
                 if self._expects_key():
-                    self._refuse(*place, "a key is a word, not an alias")
+                    self._refuse(*place, "expected a word as key, got an alias")
                     self._key = ("", *place)
                     return
                 self._add(target, self._taken_key())
@@ -169,7 +174,7 @@ class _Reader:
             self._refuse(line, column, f"the tag {event.tag} is not allowed: write plain values")
         if self._expects_key():
             if event.value == "<<":
-                self._refuse(line, column, "merge keys (<<) are not supported: write the fields out")
+                self._refuse(line, column, "merge keys (<<) are not supported: repeat the fields")
             self._key = (event.value, line, column)
             return
         plain = event.implicit[0] and not event.style
@@ -182,19 +187,19 @@ class _Reader:
             self._refuse(line, column, f"the tag {event.tag} is not allowed: write plain values")
         key: str | None = None
         if self._expects_key():
-            self._refuse(line, column, "a key is a word, not a list or mapping")
+            self._refuse(line, column, "expected a word as key, got a list or mapping")
             self._key = None
         else:
             key = self._taken_key()
         if len(self._open) >= MAX_DEPTH:
-            self._stop(line, column, f"nested more than {MAX_DEPTH} deep")
+            self._stop(line, column, f"expected at most {MAX_DEPTH} levels of lists and mappings")
         node = _Node(line, column)
         if isinstance(event, yaml.MappingStartEvent):
             node.entries = {}
         else:
             node.items = []
         self._open.append((node, key))
-        # Known by its name only once it is whole, so that no alias is part of itself.
+        # The anchor is registered when the node is complete, so that no alias can contain itself.
         if event.anchor is not None:
             node.value = event.anchor
 
@@ -209,7 +214,7 @@ class _Reader:
         entries, keys = self._open[-1][0].entries, self._open[-1][0].keys
         assert entries is not None
         if key in keys:
-            self._refuse(line, column, f"the key {key!r} stands twice, first in line {keys[key][0]}")
+            self._refuse(line, column, f"duplicate key {key!r}, first in line {keys[key][0]}")
         else:
             keys[key] = (line, column)
         return key
@@ -225,7 +230,7 @@ class _Reader:
         parent = self._open[-1][0]
         parent.size += node.size
         if parent.size > MAX_NODES:
-            self._stop(node.line, node.column, f"more than {MAX_NODES:,} values, aliases included")
+            self._stop(node.line, node.column, f"expected at most {MAX_NODES:,} values, including those of aliases")
         if parent.items is not None:
             parent.items.append(node)
         elif parent.entries is not None and key is not None:

@@ -1,7 +1,7 @@
-"""Local clocks: which instants a camera's wall clock means, on daylight-saving nights too.
+"""Conversion between UTC and the local time of a camera, including changes of daylight saving.
 
-A zone is taken apart into spans of constant offset from UTC. Inside one, local time is UTC plus a
-number, so windows, days and hours are plain arithmetic on integers. All times are milliseconds.
+A time zone is a sequence of spans with a constant offset from UTC. Inside a span, local time is UTC plus the
+offset, so windows, days and hours are integer arithmetic. All times are in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 _PROBE_MS = 6 * HOUR_MS
-_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock times have no zone
+"""Step in which a zone is searched for changes of its offset: far shorter than the time between two changes."""
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - local times have no zone
 
 Offsets = tuple[tuple[int, int], ...]
-"""(from utc_ms, offset_ms), ascending: local time is UTC plus the offset from there on."""
+"""(utc_ms, offset_ms), ascending: from utc_ms on, local time is UTC plus the offset."""
 Intervals = tuple[tuple[int, int], ...]
 """Disjoint [start_ms, end_ms) in UTC, ascending."""
 
 
 def zone_offsets(zone: str, start_ms: int, end_ms: int) -> Offsets:
-    """The zone's offsets over [start_ms, end_ms]; the first entry is from ``start_ms`` on."""
+    """Return the zone's offsets over [start_ms, end_ms]. The first entry starts at ``start_ms``."""
     info = zoneinfo.ZoneInfo(zone)
 
     def offset_ms(utc_ms: int) -> int:
@@ -41,7 +42,7 @@ def zone_offsets(zone: str, start_ms: int, end_ms: int) -> Offsets:
     while at < end_ms:
         step = min(at + _PROBE_MS, end_ms)
         if (later := offset_ms(step)) != current:
-            low, high = at // 1000, step // 1000  # zones change on whole seconds
+            low, high = at // 1000, step // 1000  # offsets change at whole seconds
             while high - low > 1:
                 middle = (low + high) // 2
                 if offset_ms(middle * 1000) == current:
@@ -50,14 +51,14 @@ def zone_offsets(zone: str, start_ms: int, end_ms: int) -> Offsets:
                     high = middle
             current = offset_ms(high * 1000)
             found.append((high * 1000, current))
-            # Look again from here: two changes within one step must not hide each other.
+            # Continue from here, so that a second change within the same step is found too.
             step = high * 1000 if current != later else step
         at = step
     return tuple(found)
 
 
 def spans(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[tuple[int, int, int]]:
-    """The parts of [start_ms, end_ms) with one offset each: (start_ms, end_ms, offset_ms)."""
+    """Yield the parts of [start_ms, end_ms) with a constant offset, as (start_ms, end_ms, offset_ms)."""
     for i, (since_ms, offset_ms) in enumerate(offsets):
         until_ms = offsets[i + 1][0] if i + 1 < len(offsets) else end_ms
         low, high = max(start_ms, since_ms), min(end_ms, until_ms)
@@ -66,9 +67,10 @@ def spans(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[tuple[int, i
 
 
 def first_instant(offsets: Offsets, local_ms: int) -> int:
-    """The first UTC instant whose local time is ``local_ms`` or later.
+    """Return the first time (UTC) at which the local time is ``local_ms`` or later.
 
-    Of an hour that the clock shows twice, the first; of one that it skips, the moment of the skip.
+    In an hour that the clock repeats, it is in the first one; in an hour that the clock skips, the time of the
+    change.
     """
     for i, (since_ms, offset_ms) in enumerate(offsets):
         utc_ms = local_ms - offset_ms
@@ -78,8 +80,10 @@ def first_instant(offsets: Offsets, local_ms: int) -> int:
 
 
 def local_midnights(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[int]:
-    """The first instants of the local days from the one that holds ``start_ms`` to the first after
-    ``end_ms``. A day that a zone skips as a whole has no length, and is left out."""
+    """Yield the start (UTC) of each local day, from the day of ``start_ms`` to the first day after ``end_ms``.
+
+    A day that the zone skips completely is left out.
+    """
     first = min((low + offset) // DAY_MS for low, _, offset in spans(offsets, start_ms, start_ms + 1))
     day, before = first, None
     while True:
@@ -91,13 +95,13 @@ def local_midnights(offsets: Offsets, start_ms: int, end_ms: int) -> Iterator[in
         day, before = day + 1, midnight
 
 
-def wall_clock_ms(moment: dt.datetime) -> int:
-    """A wall-clock time as milliseconds since 1970-01-01T00:00 on that same clock."""
+def local_clock_ms(moment: dt.datetime) -> int:
+    """Return a local time as milliseconds since 1970-01-01T00:00 of the same local clock."""
     return round((moment - _EPOCH) / dt.timedelta(milliseconds=1))
 
 
 def window_intervals(windows: Iterable[Window], zone: str, now_ms: int) -> Intervals:
-    """When the windows are open for a camera in ``zone``. ``now_ms`` is what ``end: now`` means."""
+    """Return when the windows are open for a camera in ``zone``. ``now_ms``: the time (UTC) of ``end: now``."""
     found: list[tuple[int, int]] = []
     for window in windows:
         start_ms = moment_ms(window.start, zone)
@@ -117,7 +121,7 @@ def window_intervals(windows: Iterable[Window], zone: str, now_ms: int) -> Inter
 
 
 def merged(intervals: Iterable[tuple[int, int]]) -> Intervals:
-    """The union, in order, with touching intervals joined and empty ones left out."""
+    """Return the union, in order. Adjacent intervals are joined, empty ones left out."""
     result: list[tuple[int, int]] = []
     for start, end in sorted(pair for pair in intervals if pair[0] < pair[1]):
         if result and start <= result[-1][1]:
@@ -128,33 +132,33 @@ def merged(intervals: Iterable[tuple[int, int]]) -> Intervals:
 
 
 def moment_ms(moment: LocalTime, zone: str) -> int:
-    """A moment other than now, for a camera in ``zone``, in UTC."""
+    """Return a moment other than now in UTC, for a camera in ``zone``."""
     if moment.utc_ms is not None:
         return moment.utc_ms
     assert moment.local is not None
-    local_ms = wall_clock_ms(moment.local)
+    local_ms = local_clock_ms(moment.local)
     return first_instant(_offsets_around(zone, local_ms // DAY_MS), local_ms)
 
 
 @functools.lru_cache(maxsize=1024)
 def _offsets_around(zone: str, local_day: int) -> Offsets:
-    # Kept, since a timestamps file may hold many local times of one day.
+    # Cached, because a timestamps file can have many local times of the same day.
     return zone_offsets(zone, (local_day - 2) * DAY_MS, (local_day + 3) * DAY_MS)
 
 
 def local_hours(timestamps_ms: npt.NDArray[np.int64], offsets: Offsets) -> npt.NDArray[np.int8]:
-    """The hour of the day (0 to 23) that the local clock shows at each time: int8."""
+    """Return the local hour of the day (0 to 23) of each time: int8, (N,)."""
     return (local_ms(timestamps_ms, offsets) // HOUR_MS % 24).astype(np.int8)
 
 
 def local_weekdays(timestamps_ms: npt.NDArray[np.int64], offsets: Offsets) -> npt.NDArray[np.int8]:
-    """The day of the week (Monday is 0) that it is on the local clock at each time: int8."""
+    """Return the local day of the week (Monday is 0) of each time: int8, (N,)."""
     # 1970-01-01 was a Thursday.
     return ((local_ms(timestamps_ms, offsets) // DAY_MS + 3) % 7).astype(np.int8)
 
 
 def local_ms(timestamps_ms: npt.NDArray[np.int64], offsets: Offsets) -> npt.NDArray[np.int64]:
-    """The local clock at each time, as milliseconds since 1970-01-01T00:00 on that clock: int64."""
+    """Return the local time of each time, in milliseconds since 1970-01-01T00:00 local: int64, (N,)."""
     table = np.array(offsets, np.int64)
     place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
     local: npt.NDArray[np.int64] = timestamps_ms + table[np.maximum(place, 0), 1]

@@ -1,4 +1,4 @@
-"""Reading the file of a plan with ``strategy: timestamps``: a CSV or Parquet of camera and time."""
+"""Reading of a timestamps file: CSV or Parquet with cameras and times, for plans with ``strategy: timestamps``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.wire import canonical_uuid
 
 MAX_PROBLEMS: Final = 50
+"""Maximum errors that are reported of one file: more would not help a reader."""
 _ROWS_AT_ONCE: Final = 1 << 14
+"""Rows that are read at once. As text and Python objects, rows take many times the memory of the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimestampRows:
-    """The file's rows in its order: camera indices (int32) and UTC milliseconds (int64).
+    """The rows of the file, in its order.
 
-    ``group`` (int32) is an index of ``groups``, the texts of the column that splits are by; None without one.
+    ``camera``: int32, (N,), index of the plan's camera. ``timestamp_ms``: int64, (N,), UTC. ``group``: int32, (N,),
+    index of ``groups``, the texts of the column that splits use; None without such a column.
     """
 
     camera: npt.NDArray[np.int32]
@@ -45,9 +48,11 @@ def read_timestamps(
     now_ms: int,
     group_column: str | None = None,
 ) -> TimestampRows:
-    """Read the file. Columns: ``camera`` (a name or UUID of the plan's) and one of ``timestamp_ms`` (UTC epoch
-    milliseconds) and ``timestamp`` (ISO 8601; without an offset it is the camera's local clock); and
-    ``group_column``, where splits are by one. Raises InvalidFile with up to 50 problems.
+    """Return the rows of the file.
+
+    Its columns: ``camera`` (name or UUID of a camera of the plan); ``timestamp_ms`` (UTC epoch milliseconds) or
+    ``timestamp`` (ISO 8601; without an offset, the camera's local time); and ``group_column``, if given. ``zones``:
+    the time zone of each camera. ``now_ms``: no time may be later. Raises InvalidFile with up to 50 errors.
     """
     problems: list[Problem] = []
     cameras, groups = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
@@ -88,7 +93,7 @@ def read_timestamps(
 
 
 def _groups(path: Path, part: pd.DataFrame, column: str, number_of: dict[str, int]) -> npt.NDArray[np.int32]:
-    """What the column says in each row, numbered; texts that are new get the next numbers."""
+    """Return the number of each row's text: int32, (N,). New texts are added to ``number_of``."""
     if column not in part:
         meant = nearest(column, map(str, part.columns))
         message = f"splits.column: no column {column!r}, got {', '.join(map(str, part.columns))}"[:300]
@@ -100,7 +105,7 @@ def _groups(path: Path, part: pd.DataFrame, column: str, number_of: dict[str, in
 
 
 def _parts(path: Path) -> Iterator[pd.DataFrame]:
-    """The file's rows, some at a time: as text and Python objects they take many times their memory."""
+    """Yield the rows of the file, up to _ROWS_AT_ONCE at a time."""
     try:
         if path.suffix.lower() == ".csv":
             options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
@@ -124,7 +129,7 @@ def _time_column(path: Path, table: pd.DataFrame) -> str:
 
 
 def _camera_index(name: Any, index_by_uuid: dict[str, int], index_by_name: dict[str, int]) -> int | str:
-    """The camera's index, or what is wrong with its name."""
+    """Return the camera's index, or an error message."""
     text = str(name).strip()
     if text in index_by_name:
         return index_by_name[text]

@@ -1,4 +1,4 @@
-"""How single values of a plan are written: durations, permyriads, moments, daily hours."""
+"""Formats of single values of a plan: durations, permyriads, moments, daily hours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def parse_duration(value: Any) -> int:
-    """``200ms``, ``30s``, ``5m``, ``1.5h``, ``2d`` as milliseconds."""
+    """Return a duration such as ``200ms``, ``30s``, ``5m``, ``1.5h`` or ``2d`` in milliseconds.
+
+    Raises ValueError.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"expected a duration with its unit, such as {value}s or {value}m, got {value}")
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -39,7 +42,7 @@ def parse_duration(value: Any) -> int:
 
 
 def parse_permyriad(value: Any) -> int:
-    """``25%``, or an integer in permyriads, as permyriads."""
+    """Return ``25%``, or an integer, in permyriads. Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     else:
@@ -56,7 +59,7 @@ def parse_permyriad(value: Any) -> int:
 
 
 def parse_daily(value: Any) -> Any:
-    """``["22:00-06:00"]`` as minutes of the day: here 1320-1440 and 0-360."""
+    """Return ``["22:00-06:00"]`` as minutes of the day: here 1320-1440 and 0-360. Raises ValueError."""
     if not isinstance(value, list):
         raise ValueError(f'expected a list of hours such as ["06:00-20:00"], got {shown(value)}')
     if not value:
@@ -78,7 +81,7 @@ def parse_daily(value: Any) -> Any:
 
 
 def parse_weekdays(value: Any) -> Any:
-    """``[mon, tue]`` as numbers from 0 for Monday."""
+    """Return ``[mon, tue]`` as sorted numbers, Monday is 0. Raises ValueError."""
     if not isinstance(value, list) or not value:
         raise ValueError(f"expected a list of weekdays such as [mon, tue, wed], got {shown(value)}")
     numbers: set[int] = set()
@@ -92,6 +95,7 @@ def parse_weekdays(value: Any) -> Any:
 
 
 def parse_date(value: Any) -> Any:
+    """Return a date such as ``2026-06-19``. Raises ValueError."""
     if isinstance(value, str) and _DATE.fullmatch(value):
         try:
             return dt.date.fromisoformat(value)
@@ -101,7 +105,10 @@ def parse_date(value: Any) -> Any:
 
 
 def parse_moment(value: Any) -> Any:
-    """A date (its local midnight), a local time, a time with an offset, or ``now``."""
+    """Return the fields of a LocalTime. Raises ValueError.
+
+    ``value``: a date (its local midnight), a local time, a time with an offset, or ``now``.
+    """
     if value == "now":
         return {"now": True}
     if isinstance(value, str) and len(value) >= 10 and _DATE.match(value):
@@ -123,7 +130,7 @@ def parse_moment(value: Any) -> Any:
 
 
 def check_zone(value: str) -> str:
-    """An IANA zone that this machine's database has."""
+    """Return an IANA time zone that this machine's database has. Raises ValueError."""
     try:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -136,20 +143,22 @@ def check_zone(value: str) -> str:
 
 
 def check_text(value: str) -> str:
-    """Text that is safe as a name in a file, a table or a terminal."""
+    """Return a text that is safe as a name in a file, a table or a terminal. Raises ValueError."""
     if not 1 <= len(value) <= 100 or not value.isprintable() or value != value.strip():
-        raise ValueError(f"expected 1 to 100 printable characters without spaces around, got {shown(value)}")
+        raise ValueError(f"expected 1 to 100 printable characters without spaces at the ends, got {shown(value)}")
     return value
 
 
 def check_slug(value: str) -> str:
+    """Return a name of letters, digits, dot, dash and underscore. Raises ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise ValueError(f"expected letters, digits, dot, dash or underscore, at most 100, got {shown(value)}")
     return value
 
 
 def check_split_name(value: str) -> str:
-    # Hugging Face refuses a dash in a split's name.
+    """Return the name of a split. Raises ValueError."""
+    # Hugging Face refuses a dash in the name of a split.
     if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", value) or value == "all":
         raise ValueError(
             f"expected a split name of letters, digits and underscores, other than all, got {shown(value)}"

@@ -14,17 +14,17 @@ from rhombus_dataset.plan.local_time import (
     HOUR_MS,
     MINUTE_MS,
     first_instant,
+    local_clock_ms,
     local_hours,
     local_midnights,
     merged,
     moment_ms,
     spans,
-    wall_clock_ms,
     window_intervals,
     zone_offsets,
 )
 from rhombus_dataset.plan.model import DailyRange, LocalTime, Window
-from rhombus_dataset.planning.lock import inside
+from rhombus_dataset.planning.resolve import inside
 
 # Each zone with a date near which its clock does something unusual.
 UNUSUAL = [
@@ -55,7 +55,7 @@ def wall_clock(zone: str, at_ms: int) -> dt.datetime:
 
 def first_minute(zone: str, local: dt.datetime) -> int:
     """The first UTC minute, counted one by one, at which the clock shows ``local`` or later."""
-    near = wall_clock_ms(local) // MINUTE_MS
+    near = local_clock_ms(local) // MINUTE_MS
     return next(
         minute * MINUTE_MS
         for minute in range(near - 2 * 1440, near + 2 * 1440)
@@ -100,7 +100,7 @@ def test_windows_are_what_the_clock_shows_minute_by_minute(
     def moment(local: dt.datetime, is_local: bool) -> tuple[LocalTime, int]:
         if is_local:
             return LocalTime(local=local), first_minute(zone, local)
-        at_ms = wall_clock_ms(local)
+        at_ms = local_clock_ms(local)
         return LocalTime(utc_ms=at_ms), at_ms
 
     start, start_ms = moment(start_local, start_is_local)
@@ -139,7 +139,7 @@ def test_offsets_are_the_database_s(place: tuple[str, str], around: int, span: i
     assert all(a[1] != b[1] for a, b in itertools.pairwise(offsets))
     for at in range(start, start + span * DAY_MS + 1, 5 * HOUR_MS):
         offset = next(value for since, value in reversed(offsets) if since <= at)
-        assert wall_clock_ms(wall_clock(zone, at)) == at // 1000 * 1000 + offset
+        assert local_clock_ms(wall_clock(zone, at)) == at // 1000 * 1000 + offset
     assert sum(high - low for low, high, _ in spans(offsets, start, start + span * DAY_MS)) == span * DAY_MS
 
 
