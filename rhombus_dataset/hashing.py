@@ -1,26 +1,32 @@
-"""Randomness that belongs to a position, not to a running stream.
+"""Checksums, and random values that belong to a position instead of a running stream.
 
-A value depends on the seed, a purpose (with a camera, where it is one's own) and a position, and on nothing
-that was drawn before; so adding a camera or a week changes no other draw. Integers only: the same on
+A random value depends on the seed, a purpose (with a camera if each has its own values) and a position. It does not
+depend on values drawn before, so another camera or week changes no other draw. Integer arithmetic only: the same on
 every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import numpy.typing as npt
 
 
+def json_sha256(content: object) -> str:
+    """Return the hex SHA-256 of ``content`` as JSON. Tuples and lists give the same; the order of keys matters."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def hash_key(seed: int, *purpose: str) -> int:
-    """A 64-bit key for the hashes of one purpose."""
+    """Return a 64-bit key for the hashes of one purpose."""
     text = "\0".join([str(seed), *purpose])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def hashes(key: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """A uniform 64-bit value for each position: uint64, of the shape of ``positions``.
+    """Return a uniform 64-bit value for each position: uint64, of the shape of ``positions``.
 
     Two rounds of the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
     number generators", 2014), with the key added before each.

@@ -7,11 +7,24 @@ from typing import Any, Literal
 
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, Intervals
-from rhombus_dataset.planning.lock import Lock, LockedCamera, LockedZone, Times
+from rhombus_dataset.planning.lock import (
+    Count,
+    Lock,
+    LockedBurst,
+    LockedCamera,
+    LockedInterval,
+    LockedRandom,
+    LockedSource,
+    LockedStratified,
+    LockedZone,
+    Splits,
+    Strategy,
+)
 from rhombus_dataset.planning.schedule import Schedule
 
 JANUARY_MS = 1_767_225_600_000  # 2026-01-01T00:00Z
 VIEWS = {"full": Geometry(2), "door": Geometry(1, 2500, 1000, 5000, 6000)}
+COUNTS = ("frames", "frames_per_camera", "bursts", "bursts_per_camera")
 WEEK: Intervals = ((JANUARY_MS, JANUARY_MS + 7 * DAY_MS),)
 
 
@@ -23,35 +36,32 @@ def camera(number: int, zone: str = "Here", views: Sequence[str] = ("full",)) ->
     return LockedCamera(uuid(number), f"camera-{number}", "HQ", zone, tuple(views), ())
 
 
-def sampling(strategy: str, **given: Any) -> dict[str, Any]:
-    defaults: dict[str, dict[str, Any]] = {
-        "interval": {"every": HOUR_MS, "jitter": 0},
-        "random": {"frames": None, "frames_per_camera": None, "min_gap": 1000},
-        "stratified": {
-            "frames": None,
-            "frames_per_camera": None,
-            "strata": ["camera", "hour"],
-            "min_gap": 1000,
-        },
-        "burst": {
-            "bursts": None,
-            "bursts_per_camera": None,
-            "frames_per_burst": 3,
-            "spacing": 500,
-            "min_gap": 1000,
-        },
-        "timestamps": {},
-    }
-    return {"strategy": strategy, **defaults[strategy], **given}
+def sampling(strategy: str, **given: Any) -> Strategy:
+    """A strategy by its name, with the fields of a plan: times in ms, ``frames_per_camera`` instead of a total."""
+    gap_ms = given.pop("min_gap", 1000)
+    counts = {name: given.pop(name) for name in COUNTS if name in given}
+    count = Count(0, per_camera=False)
+    for name, number in counts.items():
+        count = Count(number, per_camera=name.endswith("_per_camera"))
+    match strategy:
+        case "interval":
+            return LockedInterval(given.pop("every", HOUR_MS), given.pop("jitter", 0), **given)
+        case "random":
+            return LockedRandom(count, gap_ms, **given)
+        case "stratified":
+            return LockedStratified(count, tuple(given.pop("strata", ("camera", "hour"))), gap_ms, **given)
+        case "burst":
+            size, spacing_ms = given.pop("frames_per_burst", 3), given.pop("spacing", 500)
+            return LockedBurst(count, size, spacing_ms, gap_ms, **given)
+    raise ValueError(strategy)
 
 
 def lock(
-    strategy: Mapping[str, Any],
+    strategy: Strategy,
     cameras: Sequence[LockedCamera] = (camera(1),),
     windows: Mapping[str, Intervals] | Intervals = WEEK,
-    splits: dict[str, Any] | None = None,
+    splits: Splits | None = None,
     seed: int = 7,
-    times: Times | None = None,
     frames_per_shard: int = 1000,
     data_format: Literal["parquet", "jpeg"] = "parquet",
 ) -> Lock:
@@ -66,15 +76,14 @@ def lock(
         name="test",
         seed=seed,
         now_ms=JANUARY_MS + 400 * DAY_MS,
-        source={"type": "rhombus", "url": "https://example.com"},
+        source=LockedSource("rhombus", "https://example.com"),
         cameras=tuple(sorted(cameras, key=lambda c: c.uuid)),
         views=VIEWS,
         zones={zone: LockedZone(offsets, of_zone) for zone, of_zone in sorted(windows.items())},
-        sampling=dict(strategy),
+        sampling=strategy,
         splits=splits,
         data_format=data_format,
         frames_per_shard=frames_per_shard,
-        times=times,
     )
 
 

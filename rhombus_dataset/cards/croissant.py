@@ -72,7 +72,7 @@ def croissant_text(folder: Path, lock: Lock, table: pa.Table) -> str:
         "name": lock.name,
         "description": (
             f"{ok.num_rows} frames of {len(lock.cameras)} cameras, chosen by a sampling plan "
-            f"(strategy {lock.sampling['strategy']}, seed {lock.seed})."
+            f"(strategy {lock.sampling.strategy}, seed {lock.seed})."
         ),
         "url": ".",
         "license": "not stated: whoever owns the footage names it",

@@ -12,7 +12,8 @@ import yaml
 from rhombus_dataset.cards.croissant import croissant_text
 from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
-from rhombus_dataset.planning.lock import Lock, load_lock
+from rhombus_dataset.planning.lock import Lock, LockedScout
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.splits import split_names, splits_in_words
 from rhombus_dataset.store import layout, manifest, schema
 from rhombus_dataset.store.annotations import read_annotations
@@ -113,7 +114,7 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
         "",
         f"{int(counts.get(Status.OK, 0)):,} frames of {rows['camera_uuid'].nunique()} cameras, from "
         f"{_when(rows['timestamp'].min())} to {_when(rows['timestamp'].max())}, chosen by the sampling plan "
-        f"{'' if exported else f'in `{layout.PLAN_FILE}` '}(strategy `{lock.sampling['strategy']}`, "
+        f"{'' if exported else f'in `{layout.PLAN_FILE}` '}(strategy `{lock.sampling.strategy}`, "
         f"seed {lock.seed}) and fetched {_origin(lock)}.",
         "",
         "## Outcomes",
@@ -208,8 +209,8 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
 
 
 def _origin(lock: Lock) -> str:
-    if lock.source["type"] == "rhombus":
-        return f"from `{lock.source['url']}`"
+    if lock.source.url is not None:
+        return f"from `{lock.source.url}`"
     return "from recordings on disk"
 
 
@@ -233,14 +234,14 @@ def _erased_text(rows: pd.DataFrame, exported: bool) -> str:
 
 
 def _scouting(lock: Lock) -> list[str]:
-    if lock.scout is None:
+    if not isinstance(lock.sampling, LockedScout):
         return []
-    about = lock.scout
+    settings, result = lock.sampling.settings, lock.sampling.result
     told = (
-        f"Chosen from a scout pass of {about['pass_frames']:,} small frames (one in "
-        f"{lock.sampling['every'] / 1000:g} s, {about['pass_ok']:,} of them there), of which {about['new']:,} show "
-        f"something new, in {about['events']:,} events. {about['chosen']:,} moments were chosen, of "
-        f"{about['covered']:,} events; about {100 * lock.sampling['quiet']:g} % are quiet on purpose. The columns "
+        f"Chosen from a scout pass of {result.pass_frames:,} small frames (one in "
+        f"{settings.every_ms / 1000:g} s, {result.pass_ok:,} of them there), of which {result.new:,} show "
+        f"something new, in {result.events:,} events. {result.chosen:,} moments were chosen, of "
+        f"{result.covered:,} events; about {100 * settings.quiet:g} % are quiet on purpose. The columns "
         "`score` (the share of the picture that is new) and `chosen_for` of the manifest say why. So this is no "
         "picture of how often things happen."
     )
@@ -251,7 +252,7 @@ def _duplicates(folder: Path, lock: Lock, exported: bool) -> list[str]:
     if lock.dedup is None:
         return []
     count = len(read_duplicates(folder))
-    within = f"within {lock.dedup['within'] // 1000:,} s"
+    within = f"within {lock.dedup.within_ms // 1000:,} s"
     if exported:
         told = f"{count:,} frames that repeat another {within} are left out."
     else:
@@ -285,7 +286,7 @@ def _gaps(lock: Lock, rows: pd.DataFrame) -> list[str]:
             gaps.append(
                 f"- {_cell(str(name))}: {lost:,} of {len(part):,} planned frames are not there ({share:.1f} %)."
             )
-    notes = [*lock.notes, *(lock.scout["notes"] if lock.scout is not None else [])]
+    notes = [*lock.notes, *(lock.scout.notes if lock.scout is not None else [])]
     gaps += [f"- {_cell(note)}." for note in notes]
     return gaps or ["None: every planned frame is there."]
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.exports.images import image_name, write_images, write_list
+from rhombus_dataset.planning.lock import LockedBurst
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -94,7 +95,7 @@ def _annotations(part: Dataset, kind: str, categories: dict[str, int]) -> Iterat
 def _sequences(dataset: Dataset) -> dict[str, tuple[str, int, int]]:
     """The frames of bursts: the id of the burst (of its first frame), the place in it, and its length."""
     sampling = dataset.lock.sampling
-    if sampling["strategy"] != "burst":
+    if not isinstance(sampling, LockedBurst):
         return {}
     # Over all that was planned: a frame that is missing breaks no burst in two.
     rows = dataset.manifest.select(["frame_id", "camera_uuid", "view", "timestamp"]).sort_by(
@@ -109,8 +110,8 @@ def _sequences(dataset: Dataset) -> dict[str, tuple[str, int, int]]:
     found: dict[str, tuple[str, int, int]] = {}
     start = 0
     for i in range(1, len(ids) + 1):
-        goes_on = i < len(ids) and same[i - 1] and times[i] - times[i - 1] == sampling["spacing"]
-        if not goes_on or i - start == sampling["frames_per_burst"]:
+        goes_on = i < len(ids) and same[i - 1] and times[i] - times[i - 1] == sampling.spacing_ms
+        if not goes_on or i - start == sampling.frames_per_burst:
             found |= {ids[j]: (ids[start], j - start, i - start) for j in range(start, i)}
             start = i
     return found

@@ -1,54 +1,45 @@
-"""The lock: the plan with everything looked up. From here on, all is a pure function.
+"""The lock: the plan with everything looked up. The schedule is a pure function of it.
 
-Time zones are frozen as numbers and a timestamps file as its rows, so that neither a newer tzdata nor an
-edited CSV changes what a lock means.
+Time zones are stored as numbers and a timestamps file as its rows. A later tzdata or an edited CSV therefore
+changes nothing. A lock that exists is consistent: what one strategy or one kind of split needs is in its type.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import io
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from rhombus_dataset.errors import DatasetError, OtherDataset, UsageError
 from rhombus_dataset.geometry import Geometry, Polygon
-from rhombus_dataset.plan.local_time import DAY_MS, Intervals, Offsets, moment_ms, window_intervals, zone_offsets
-from rhombus_dataset.plan.model import (
-    Camera,
-    CameraSplits,
-    ColumnSplits,
-    DeploymentSplits,
-    Plan,
-    RhombusSource,
-    ScoutSampling,
-    TimestampsSampling,
-)
-from rhombus_dataset.plan.timestamps_file import TimestampRows, read_timestamps
-from rhombus_dataset.store import layout
+from rhombus_dataset.plan.local_time import Intervals, Offsets
 
-LOCK_VERSION: Final = 1
 FIRST_DEPLOYMENT: Final = "first"
-FOOTAGE_LAG_MS: Final = 5 * 60_000
-"""Footage reaches the cloud's storage late, so ``end: now`` means this much earlier."""
+WEEKDAY_NAMES: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+NO_MORE_TIME: Final = "its windows hold no more time"
+"""The usual reason of a shortfall."""
+
+
+# -- cameras and time zones
+
+
+@dataclass(frozen=True, slots=True)
+class LockedSource:
+    """Where the frames come from. ``url`` is the API's address; None for recordings."""
+
+    type: str
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LockedCamera:
-    """A camera of the plan. ``views`` are names, at most one for each geometry.
+    """A camera of the plan. ``views`` are names of views, at most one for each geometry.
 
-    ``deployments`` are when it was moved, turned or blocked (UTC ms, ascending): with each begins another
-    deployment, and before the first is one too."""
+    ``deployments`` are the times at which the camera was moved, turned or blocked (UTC ms, ascending). A new
+    deployment begins at each of them. The time before the first of them is a deployment too."""
 
     uuid: str
     name: str
@@ -60,421 +51,312 @@ class LockedCamera:
 
     @property
     def deployment_names(self) -> tuple[str, ...]:
-        """The names of its deployments: the first, and those that are named by their start (UTC)."""
-        return (FIRST_DEPLOYMENT, *map(_instant, self.deployments))
+        """Return the names of the camera's deployments: "first", then the UTC start of each later one."""
+        return (FIRST_DEPLOYMENT, *map(_utc_text, self.deployments))
 
     def deployment_groups(self) -> tuple[str, ...]:
-        """The same as splits tell them apart. The first is the camera's UUID: that it was moved later changes
-        nothing for it."""
+        """Return the names by which splits distinguish the deployments.
+
+        The first is the camera's UUID alone, so that a later move does not change its split."""
         return (self.uuid, *(f"{self.uuid}@{name}" for name in self.deployment_names[1:]))
 
 
-def _instant(utc_ms: int) -> str:
+def _utc_text(utc_ms: int) -> str:
     moment = dt.datetime.fromtimestamp(utc_ms // 1000, dt.UTC).replace(microsecond=utc_ms % 1000 * 1000)
     return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
 class LockedZone:
-    """A time zone over the plan's times: its offsets, and when the windows are open."""
+    """A time zone over the plan's times: its UTC offsets, and the windows as UTC intervals."""
 
     offsets: Offsets
     windows: Intervals
 
 
+# -- times that a lock holds
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
-    """The times of a timestamps file, or those that were scouted: ``camera`` (int32, an index of the lock's
-    cameras) and ``timestamp_ms`` (int64, UTC), sorted by both, each pair once.
-
-    Where splits are by a column, ``group`` (int32) is an index of ``groups``, the texts in it. Of what was
-    scouted, ``score`` (float64) is the share of the picture that is new, ``why`` (int32) an index of
-    ``whys``, what each was chosen for, and ``rank`` (int32) its place in the order of choosing: those from the
-    plan's count on are spare."""
+    """The times of a timestamps file: ``camera`` (int32, an index of the lock's cameras) and ``timestamp_ms``
+    (int64, UTC). Sorted by both; each pair occurs once."""
 
     camera: npt.NDArray[np.int32]
     timestamp_ms: npt.NDArray[np.int64]
-    group: npt.NDArray[np.int32] | None = None
-    groups: tuple[str, ...] = ()
-    score: npt.NDArray[np.float64] | None = None
-    why: npt.NDArray[np.int32] | None = None
-    whys: tuple[str, ...] = ()
-    rank: npt.NDArray[np.int32] | None = None
-
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that it has, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Times):
+        if type(other) is not type(self):
             return NotImplemented
-        mine, others = self.columns(), other.columns()
-        same_texts = (self.groups, self.whys) == (other.groups, other.whys)
-        return (
-            same_texts
-            and mine.keys() == others.keys()
-            and all(np.array_equal(mine[name], others[name]) for name in mine)
-        )
+        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What was chosen from a scout pass: the second stage of a lock.
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupedTimes(Times):
+    """Times with the value that a column of the file has for each: ``group`` (int32) is an index of ``groups``."""
 
-    ``deployments`` are those that the pass shows, by camera UUID. ``about`` is what the lock says of the pass:
-    its content hash, what was chosen by (``inputs_sha256``), and what was lacking.
+    group: npt.NDArray[np.int32]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoutTimes(Times):
+    """The times that were chosen from a scout pass, with the spare ones.
+
+    ``score`` (float64) is the share of the image that is new. ``reason_code`` (int32) is an index of ``reasons``:
+    why each was chosen. ``rank`` (int32) is the place in the order of selection; spare times have the highest."""
+
+    score: npt.NDArray[np.float64]
+    reason_code: npt.NDArray[np.int32]
+    reasons: tuple[str, ...]
+    rank: npt.NDArray[np.int32]
+
+
+# -- strategies
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many frames (or bursts) a plan asks for: in total, or of each camera."""
+
+    number: int
+    per_camera: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LockedInterval:
+    strategy: ClassVar = "interval"
+    every_ms: int
+    jitter_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRandom:
+    strategy: ClassVar = "random"
+    count: Count
+    min_gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedStratified:
+    strategy: ClassVar = "stratified"
+    count: Count
+    strata: tuple[str, ...]
+    min_gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedBurst:
+    """``count`` is of bursts. ``spacing_ms`` is the time between two frames of a burst."""
+
+    strategy: ClassVar = "burst"
+    count: Count
+    frames_per_burst: int
+    spacing_ms: int
+    min_gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedTimestamps:
+    strategy: ClassVar = "timestamps"
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class ScoutSettings:
+    """What a plan with strategy scout asks for. ``quiet`` is the share of frames that show nothing new (0 to 1)."""
+
+    every_ms: int
+    downscale: int
+    count: Count
+    strata: tuple[str, ...]
+    min_gap_ms: int
+    quiet: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A stratum that cannot give its fair share of frames.
+
+    ``available`` is how many moments it has, at the plan's gap. ``wanted`` is how many each stratum with enough
+    moments gives, or an even share if none has enough. None means all cameras, all hours, all days of the week,
+    or any light; Monday is 0. ``reason`` says what the stratum lacks.
     """
 
-    times: Times
+    camera_name: str | None
+    local_hour: int | None
+    available: int
+    wanted: int
+    weekday: int | None = None
+    light: str | None = None
+    reason: str = NO_MORE_TIME
+
+    @property
+    def stratum(self) -> str:
+        """Return the stratum in words, such as "dock, Monday, 06:00"."""
+        words = [self.camera_name or "all cameras"]
+        if self.weekday is not None:
+            words.append(WEEKDAY_NAMES[self.weekday])
+        if self.local_hour is not None:
+            words.append(f"{self.local_hour:02d}:00")
+        return ", ".join([*words, *([self.light] if self.light else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class ScoutResult:
+    """What was chosen from a scout pass.
+
+    ``content_sha256`` names the content of the pass; ``inputs_sha256`` names the settings of the plan that decide
+    the choice. ``pass_frames`` of the pass were planned and ``pass_ok`` received; ``new`` of those show something
+    new, in ``events`` events. ``chosen`` moments were chosen, of ``covered`` events; the others in ``times``
+    are spare.
+    """
+
+    times: ScoutTimes
+    content_sha256: str
+    pass_frames: int
+    pass_ok: int
+    new: int
+    events: int
+    covered: int
+    chosen: int
+    shortfalls: tuple[Shortfall, ...]
+    notes: tuple[str, ...]
+    inputs_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockedScout:
+    strategy: ClassVar = "scout"
+    settings: ScoutSettings
+    result: ScoutResult
+
+
+Strategy = LockedInterval | LockedRandom | LockedStratified | LockedBurst | LockedTimestamps | LockedScout
+
+
+# -- splits
+
+Fractions = tuple[tuple[str, float], ...]
+"""The name and the share (0 to 1) of each split, in the plan's order, which is the order of the dataset."""
+Assignments = tuple[tuple[str, tuple[str, ...]], ...]
+"""The names of splits, each with the groups that are assigned to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSplits:
+    """Blocks of UTC time, the same for all cameras, with an embargo where the split changes."""
+
+    by: ClassVar = "time"
+    block_ms: int
+    embargo_ms: int
+    fractions: Fractions
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSplits:
+    """Whole cameras; ``assign`` names them by UUID."""
+
+    by: ClassVar = "camera"
+    fractions: Fractions
+    assign: Assignments
+
+
+@dataclass(frozen=True, slots=True)
+class LocationSplits:
+    by: ClassVar = "location"
+    fractions: Fractions
+    assign: Assignments
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSplits:
+    """Whole deployments; ``assign`` names all of a camera by its UUID, or one as UUID@start."""
+
+    by: ClassVar = "deployment"
+    fractions: Fractions
+    assign: Assignments
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSplits:
+    """Rows of a timestamps file that have the same value in a column."""
+
+    by: ClassVar = "column"
+    column: str
+    fractions: Fractions
+    assign: Assignments
+
+
+GroupSplits = CameraSplits | LocationSplits | DeploymentSplits | ColumnSplits
+Splits = TimeSplits | GroupSplits
+
+
+# -- the lock
+
+
+@dataclass(frozen=True, slots=True)
+class LockedDedup:
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The second stage of a lock: what was chosen from a scout pass.
+
+    ``deployments`` are those that the pass shows, by camera UUID (UTC ms).
+    """
+
+    result: ScoutResult
     deployments: Mapping[str, tuple[int, ...]]
-    about: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
     """Everything that the schedule depends on.
 
-    ``now_ms`` is what ``end: now`` was frozen at, and None where no window says so: nothing else in a
-    lock depends on when it was made. ``sampling`` and ``splits`` are the
-    plan's, in milliseconds and camera UUIDs.
+    ``now_ms`` is the time that ``end: now`` was resolved to (UTC ms), and None if no window ends now. Nothing else
+    in a lock depends on when it was made. ``zones`` has the zone of each camera and ``views`` each of its views.
     """
 
     name: str
     seed: int
     now_ms: int | None
-    source: dict[str, str]
+    source: LockedSource
     cameras: tuple[LockedCamera, ...]
     views: dict[str, Geometry]
     zones: dict[str, LockedZone]
-    sampling: dict[str, Any]
-    splits: dict[str, Any] | None
+    sampling: Strategy
+    splits: Splits | None
     data_format: Literal["parquet", "jpeg"]
     frames_per_shard: int
-    times: Times | None = None
     notes: tuple[str, ...] = ()
-    dedup: dict[str, int] | None = None
-    scout: dict[str, Any] | None = None
-    """What the picks of a scout pass were chosen from, and by."""
+    dedup: LockedDedup | None = None
     top_up: bool = False
 
     @property
-    def picks(self) -> Selection | None:
-        """What was chosen from the scout pass, where there was one."""
-        if self.scout is None or self.times is None:
+    def scout(self) -> ScoutResult | None:
+        """Return what was chosen from the scout pass. None for other strategies."""
+        return self.sampling.result if isinstance(self.sampling, LockedScout) else None
+
+    @property
+    def times(self) -> Times | None:
+        """Return the times of the timestamps file or of the scout pass. None for other strategies."""
+        if isinstance(self.sampling, LockedTimestamps):
+            return self.sampling.times
+        return None if self.scout is None else self.scout.times
+
+    @property
+    def selection(self) -> Selection | None:
+        """Return what was chosen from the scout pass, with its deployments. None for other strategies."""
+        if self.scout is None:
             return None
-        return Selection(self.times, {c.uuid: c.deployments for c in self.cameras if c.deployments}, self.scout)
+        return Selection(self.scout, {c.uuid: c.deployments for c in self.cameras if c.deployments})
 
     @property
     def has_deployments(self) -> bool:
-        """Whether frames are told apart by deployments of their cameras."""
+        """Return whether the manifest has a column for the deployments of cameras."""
         return self.scout is not None or any(camera.deployments for camera in self.cameras)
-
-
-def resolve(plan: Plan, now_ms: int, picks: Selection | None = None) -> Lock:
-    """Look everything up that ``plan`` leaves open. ``now_ms``: UTC epoch milliseconds.
-
-    Reads the time-zone database, and the timestamps file of a plan that has one. A plan with strategy
-    `scout` needs the ``picks`` from its pass. Raises InvalidFile for what is wrong in a file, UsageError without
-    the picks, and OtherDataset where they were chosen by other settings than the plan's.
-    """
-    cameras = tuple(
-        LockedCamera(
-            camera.uuid,
-            camera.name,
-            camera.location,
-            camera.timezone,
-            _distinct_views(camera.views or plan.views, plan.views),
-            camera.masks,
-            _deployments(camera, picks),
-        )
-        for camera in sorted(plan.cameras, key=lambda camera: camera.uuid)
-    )
-    footage_ends_ms = now_ms - FOOTAGE_LAG_MS
-    times: Times | None = None
-    notes: list[str] = []
-    sampling = plan.sampling.model_dump(mode="json", exclude={"file", "top_up"})
-    windows = {
-        zone: window_intervals(plan.windows, zone, footage_ends_ms)
-        for zone in sorted({camera.timezone for camera in cameras})
-    }
-    if isinstance(plan.sampling, TimestampsSampling):
-        column = plan.splits.column if isinstance(plan.splits, ColumnSplits) else None
-        rows = read_timestamps(
-            plan.sampling.file, {c.uuid: i for i, c in enumerate(cameras)},
-            {c.name: i for i, c in enumerate(cameras)}, [c.timezone for c in cameras], now_ms, column,
-        )  # fmt: skip
-        times, notes = _in_windows(rows, cameras, windows if plan.windows else None)
-    scout = None
-    if isinstance(plan.sampling, ScoutSampling):
-        if picks is None:
-            raise UsageError(
-                "which frames a plan with strategy scout asks for is known once its scout pass is done: "
-                "`rhombus-dataset plan` tells what the pass costs, and `build` makes it"
-            )
-        times, scout = picks.times, picks.about
-    zones = {zone: _locked_zone(zone, spans, times) for zone, spans in windows.items()}
-    splits = None if plan.splits is None else plan.splits.model_dump(mode="json")
-    if isinstance(plan.splits, CameraSplits | DeploymentSplits) and splits is not None:
-        by_name = {c.name: c.uuid for c in cameras}
-        splits["assign"] = {
-            split: sorted(_by_uuid(camera, by_name) for camera in assigned)
-            for split, assigned in plan.splits.assign.items()
-        }
-    source: dict[str, str] = {"type": plan.source.type}
-    if isinstance(plan.source, RhombusSource):
-        source["url"] = plan.source.url
-    lock = Lock(
-        name=plan.name,
-        seed=plan.seed,
-        now_ms=now_ms if any(window.end.now for window in plan.windows) else None,
-        source=source,
-        cameras=cameras,
-        views=dict(plan.views),
-        zones=zones,
-        sampling=sampling,
-        splits=splits,
-        data_format=plan.output.format,
-        frames_per_shard=plan.output.frames_per_shard,
-        times=times,
-        notes=tuple(notes),
-        dedup=None if plan.dedup is None else plan.dedup.model_dump(mode="json"),
-        scout=scout,
-        top_up=getattr(plan.sampling, "top_up", False),
-    )
-    if scout is not None and (chosen_by := scout_inputs_sha256(plan, now_ms)) != scout["inputs_sha256"]:
-        raise OtherDataset(
-            "the frames of this folder were chosen by other cameras, windows, splits or sampling settings than "
-            f"the plan's: their digest is {scout['inputs_sha256']}, the plan's is {chosen_by}. Choose another "
-            "--out; with --reuse of this folder, what it holds is not asked for again."
-        )
-    return lock
-
-
-def scout_inputs_sha256(plan: Plan, now_ms: int) -> str:
-    """Of all in a plan that decides which frames of a scout pass are chosen; names and limits do not."""
-    windows = {
-        zone: window_intervals(plan.windows, zone, now_ms - FOOTAGE_LAG_MS)
-        for zone in sorted({camera.timezone for camera in plan.cameras})
-    }
-    cameras = sorted((c.uuid, c.timezone, c.masks, _deployments(c, None)) for c in plan.cameras)
-    sampling = plan.sampling.model_dump(mode="json", exclude={"top_up"})
-    splits = None if plan.splits is None else plan.splits.model_dump(mode="json", exclude={"assign"})
-    return _checksum({"of": [plan.seed, sampling, splits, cameras, windows]})
-
-
-def _deployments(camera: Camera, picks: Selection | None) -> tuple[int, ...]:
-    """What the plan says of a camera, or else what its pass has shown."""
-    said = {moment_ms(moment, camera.timezone) for moment in camera.deployments}
-    if not said and picks is not None:
-        return picks.deployments.get(camera.uuid, ())
-    return tuple(sorted(said))
-
-
-def _by_uuid(name: str, by_name: dict[str, str]) -> str:
-    """A camera's name, perhaps with @ and a deployment's start, with its UUID in the name's place."""
-    if name in by_name or "@" not in name:
-        return by_name.get(name, name)
-    camera, _, start = name.rpartition("@")
-    return f"{by_name.get(camera, camera)}@{start}"
-
-
-def _distinct_views(names: Iterable[str], views: dict[str, Geometry]) -> tuple[str, ...]:
-    """A frame planned twice is one frame: of views with one geometry, the first stands."""
-    first = {views[name]: name for name in reversed(tuple(names))}
-    return tuple(sorted(first.values(), key=lambda name: views[name]))
-
-
-def _in_windows(
-    rows: TimestampRows,
-    cameras: tuple[LockedCamera, ...],
-    windows: dict[str, Intervals] | None,
-) -> tuple[Times, list[str]]:
-    order = np.lexsort((rows.timestamp_ms, rows.camera))
-    camera, timestamp_ms = rows.camera[order], rows.timestamp_ms[order]
-    kept = np.ones(len(order), np.bool_)
-    kept[1:] = (np.diff(camera) != 0) | (np.diff(timestamp_ms) != 0)
-    notes: list[str] = []
-    if repeated := int(np.count_nonzero(~kept)):
-        notes.append(f"{repeated} times of the timestamps file stand there already: one frame each")
-    if windows is not None:
-        bounds = np.searchsorted(camera, np.arange(len(cameras) + 1)).tolist()
-        for locked, start, stop in zip(cameras, bounds[:-1], bounds[1:], strict=True):
-            kept[start:stop] &= inside(timestamp_ms[start:stop], windows[locked.timezone])
-    if dropped := len(kept) - repeated - int(np.count_nonzero(kept)):
-        notes.append(f"{dropped} times of the timestamps file lie outside the windows: left out")
-    if rows.group is None:
-        return Times(camera[kept], timestamp_ms[kept]), notes
-    # Groups are numbered by their names: of those that are left, whatever the order of the file.
-    group = rows.group[order][kept]
-    names = sorted(rows.groups[i] for i in np.unique(group).tolist())
-    place = {name: i for i, name in enumerate(names)}
-    renumbered = np.array([place.get(name, -1) for name in rows.groups], np.int32)
-    return Times(camera[kept], timestamp_ms[kept], renumbered[group], tuple(names)), notes
-
-
-def inside(timestamps_ms: npt.NDArray[np.int64], intervals: Intervals) -> npt.NDArray[np.bool_]:
-    """Which times lie in one of the intervals: bool, of the shape of ``timestamps_ms``."""
-    if not intervals:
-        return np.zeros(timestamps_ms.shape, np.bool_)
-    table = np.array(intervals, np.int64)
-    place = np.searchsorted(table[:, 0], timestamps_ms, side="right") - 1
-    ends: npt.NDArray[np.int64] = table[place, 1]
-    return (place >= 0) & (timestamps_ms < ends)
-
-
-def _locked_zone(zone: str, windows: Intervals, times: Times | None) -> LockedZone:
-    bounds = [windows[0][0], windows[-1][1]] if windows else []
-    if times is not None and len(times.timestamp_ms):
-        bounds += [int(times.timestamp_ms.min()), int(times.timestamp_ms.max())]
-    if not bounds:
-        return LockedZone(((0, 0),), ())
-    # Two days more on each side: a local day may begin well before the first window does.
-    return LockedZone(zone_offsets(zone, min(bounds) - 2 * DAY_MS, max(bounds) + 2 * DAY_MS), windows)
-
-
-def lock_files(lock: Lock) -> dict[str, bytes]:
-    """The lock as files, by name: the JSON, and a Parquet file where there are times."""
-    files: dict[str, bytes] = {}
-    times_sha256 = None
-    if lock.times is not None:
-        sink = io.BytesIO()
-        columns: dict[str, Any] = dict(lock.times.columns())
-        for name, texts in (("group", lock.times.groups), ("why", lock.times.whys)):
-            if name in columns:
-                columns[name] = pa.DictionaryArray.from_arrays(columns[name], pa.array(texts, pa.string()))
-        table = pa.table(columns)
-        pq.write_table(table, sink, compression="zstd")
-        files[layout.LOCK_TIMES_FILE] = sink.getvalue()
-        times_sha256 = _times_checksum(lock.times)
-    content = {
-        "lock_version": LOCK_VERSION,
-        "name": lock.name,
-        "seed": lock.seed,
-        "now_ms": lock.now_ms,
-        "source": lock.source,
-        "cameras": [
-            {name: value for name, value in asdict(camera).items() if name != "deployments" or value}
-            for camera in lock.cameras
-        ],
-        "views": {name: asdict(geometry) for name, geometry in lock.views.items()},
-        "zones": {zone: asdict(locked) for zone, locked in lock.zones.items()},
-        "sampling": lock.sampling,
-        "splits": lock.splits,
-        "data_format": lock.data_format,
-        "frames_per_shard": lock.frames_per_shard,
-        "times_sha256": times_sha256,
-        "notes": lock.notes,
-        **({} if lock.dedup is None else {"dedup": lock.dedup}),
-        **({} if lock.scout is None else {"scout": lock.scout}),
-        **({"top_up": True} if lock.top_up else {}),
-    }
-    text = json.dumps({**content, "sha256": _checksum(content)}, indent=1, ensure_ascii=False)
-    files[layout.LOCK_FILE] = text.encode() + b"\n"
-    return files
-
-
-def load_lock(dataset: Path) -> Lock:
-    """The lock of the dataset in a folder. Raises DatasetError where it is missing or damaged."""
-    path = dataset / layout.LOCK_FILE
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{dataset}: no dataset here ({path.name} is missing)") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: damaged: expected an object")
-    if (version := content.get("lock_version")) != LOCK_VERSION:
-        raise DatasetError(
-            f"{path}: expected lock version {LOCK_VERSION}, got {version!r:.40}: this dataset was built by "
-            "another version of rhombus-dataset"
-        )
-    # With the right checksum it is what lock_files wrote, and needs no looking at.
-    checksum = content.pop("sha256", None)
-    if checksum != _checksum(content):
-        raise DatasetError(f"{path}: damaged, or changed by hand: its checksum does not fit")
-    times = _load_times(dataset, content["times_sha256"])
-    return Lock(
-        name=content["name"],
-        seed=content["seed"],
-        now_ms=content["now_ms"],
-        source=content["source"],
-        cameras=tuple(
-            LockedCamera(
-                **{
-                    **camera,
-                    "views": tuple(camera["views"]),
-                    "masks": tuple(tuple((x, y) for x, y in mask) for mask in camera["masks"]),
-                    "deployments": tuple(camera.get("deployments", ())),
-                }
-            )
-            for camera in content["cameras"]
-        ),
-        views={name: Geometry(**geometry) for name, geometry in content["views"].items()},
-        zones={
-            zone: LockedZone(_pairs(locked["offsets"]), _pairs(locked["windows"]))
-            for zone, locked in content["zones"].items()
-        },
-        sampling=content["sampling"],
-        splits=content["splits"],
-        data_format=content["data_format"],
-        frames_per_shard=content["frames_per_shard"],
-        times=times,
-        notes=tuple(content["notes"]),
-        dedup=content.get("dedup"),
-        scout=content.get("scout"),
-        top_up=content.get("top_up", False),
-    )
-
-
-def _load_times(dataset: Path, sha256: str | None) -> Times | None:
-    if sha256 is None:
-        return None
-    path = dataset / layout.LOCK_TIMES_FILE
-    try:
-        table = pq.read_table(path)
-        times = Times(**_times_columns(table))
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: missing, and {layout.LOCK_FILE} counts on it") from None
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-    if _times_checksum(times) != sha256:
-        raise DatasetError(f"{path}: not the times that {layout.LOCK_FILE} names (checksum)")
-    return times
-
-
-def _times_columns(table: pa.Table) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    kinds = {"camera": np.int32, "timestamp_ms": np.int64, "score": np.float64, "rank": np.int32}
-    for name in table.column_names:
-        if name in kinds:
-            found[name] = table.column(name).to_numpy().astype(kinds[name])
-        else:
-            # Numbered by their names, whatever order the file has them in.
-            said = table.column(name).cast(pa.string()).combine_chunks()
-            texts = sorted(said.unique().to_pylist())
-            found[name] = pc.index_in(said, value_set=pa.array(texts, pa.string())).to_numpy().astype(np.int32)
-            found[f"{name}s"] = tuple(texts)
-    return found
-
-
-def _times_checksum(times: Times) -> str:
-    # Of the times, not of the file: that depends on the version of pyarrow.
-    digest = hashlib.sha256()
-    for column in times.columns().values():
-        digest.update(column.astype(column.dtype.newbyteorder("<")).tobytes())
-    for texts in (times.groups, times.whys):
-        if texts:
-            digest.update(json.dumps(texts).encode())
-    return digest.hexdigest()
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _pairs(values: list[list[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((a, b) for a, b in values)

@@ -6,7 +6,6 @@ down once, so that footage that turns up later changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Status
+from rhombus_dataset.hashing import json_sha256
 from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.planning.sampling import sample, sample_more
 from rhombus_dataset.planning.schedule import Schedule
@@ -45,7 +45,7 @@ def read_missing(out: Path, lock: Lock, first: Schedule) -> list[npt.NDArray[np.
     try:
         content = json.loads(path.read_bytes())
         checksum = content.pop("sha256")
-        if checksum != _checksum(content):
+        if checksum != json_sha256(content):
             raise ValueError("its checksum does not fit")
         if content["schedule"] != first.digest:
             raise ValueError(f"it is of the schedule {content['schedule']}, this is {first.digest}")
@@ -71,10 +71,6 @@ def write_missing(out: Path, first: Schedule) -> int:
             lost.setdefault(first.cameras[camera].uuid, []).append(at)
     missing = {uuid: sorted(set(lost[uuid])) for uuid in sorted(lost)}
     content: dict[str, Any] = {"schedule": first.digest, "missing": missing}
-    text = json.dumps({**content, "sha256": _checksum(content)}, indent=1)
+    text = json.dumps({**content, "sha256": json_sha256(content)}, indent=1)
     write_file(out / layout.TOP_UP_FILE, text.encode() + b"\n")
     return sum(map(len, missing.values()))
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -6,7 +6,6 @@ import bisect
 import datetime as dt
 import functools
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,11 +15,11 @@ import pyarrow as pa
 
 from rhombus_dataset.frame import FrameRequest, frame_id
 from rhombus_dataset.geometry import Geometry, Polygon
+from rhombus_dataset.hashing import json_sha256
 from rhombus_dataset.plan.local_time import local_hours
-from rhombus_dataset.planning.lock import LockedCamera, Times
+from rhombus_dataset.planning.lock import LockedCamera, ScoutTimes, Shortfall
 from rhombus_dataset.store import schema
 
-WEEKDAY_NAMES: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CHUNK_ROWS: Final = 1 << 14
 
 
@@ -39,34 +38,6 @@ class Shard:
     def stem(self) -> str:
         """The name of its files, without their endings."""
         return f"{self.split}-{self.stem_part}{self.index:05d}-of-{self.count:05d}"
-
-
-@dataclass(frozen=True, slots=True)
-class Shortfall:
-    """A stratum that cannot give its fair share of frames.
-
-    ``available`` is how many moments it has, at the plan's gap; ``wanted`` is what each of the strata that
-    have enough gives, or an even share where none has. None stands for all cameras, all hours, all days of the
-    week, or any light; Monday is 0. ``reason`` says what it lacks.
-    """
-
-    camera_name: str | None
-    local_hour: int | None
-    available: int
-    wanted: int
-    weekday: int | None = None
-    light: str | None = None
-    reason: str = "its windows hold no more time"
-
-    @property
-    def stratum(self) -> str:
-        """Which part of the footage it is, in words."""
-        said = [self.camera_name or "all cameras"]
-        if self.weekday is not None:
-            said.append(WEEKDAY_NAMES[self.weekday])
-        if self.local_hour is not None:
-            said.append(f"{self.local_hour:02d}:00")
-        return ", ".join([*said, *([self.light] if self.light else [])])
 
 
 @dataclass(frozen=True)
@@ -90,8 +61,8 @@ class Schedule:
     frames_per_shard: int
     shortfalls: tuple[Shortfall, ...] = ()
     notes: tuple[str, ...] = ()
-    picks: Times | None = None
-    """What was scouted, if these frames were: why each was chosen."""
+    scouted: ScoutTimes | None = None
+    """The times that were chosen from a scout pass, with the reasons. None for other strategies."""
     has_deployments: bool = False
     stem_part: str = ""
     """What the names of its shards have that those of another schedule in the same folder have not."""
@@ -184,7 +155,7 @@ class Schedule:
     def more_fields(self) -> tuple[pa.Field[Any], ...]:
         """The columns that the manifest of this schedule has beyond those of every manifest."""
         deployment = (schema.DEPLOYMENT,) if self.has_deployments else ()
-        return deployment + (schema.CHOICE if self.picks is not None else ())
+        return deployment + (schema.CHOICE if self.scouted is not None else ())
 
     def more_columns(self, start: int, stop: int) -> dict[str, pa.Array]:
         """Rows [start, stop) of these columns, by name."""
@@ -197,16 +168,14 @@ class Schedule:
                 nth = np.searchsorted(self.cameras[i].deployments, times[mine], side="right")
                 names[mine] = np.array(self.cameras[i].deployment_names, object)[nth]
             found["deployment"] = pa.array(names, pa.string())
-        if (picks := self.picks) is not None:
-            assert picks.score is not None
-            assert picks.why is not None
+        if (scouted := self.scouted) is not None:
             place = np.empty(stop - start, np.int64)
             for i in np.unique(camera).tolist():
                 mine = camera == i
-                first, last = np.searchsorted(picks.camera, [i, i + 1])
-                place[mine] = first + np.searchsorted(picks.timestamp_ms[first:last], times[mine])
-            found["score"] = pa.array(picks.score[place])
-            found["chosen_for"] = pa.array(picks.whys, pa.string()).take(pa.array(picks.why[place]))
+                first, last = np.searchsorted(scouted.camera, [i, i + 1])
+                place[mine] = first + np.searchsorted(scouted.timestamp_ms[first:last], times[mine])
+            found["score"] = pa.array(scouted.score[place])
+            found["chosen_for"] = pa.array(scouted.reasons, pa.string()).take(pa.array(scouted.reason_code[place]))
         return found
 
     @functools.cached_property
@@ -238,4 +207,4 @@ class Schedule:
 
 def _short_hash(value: object) -> bytes:
     # In hex, since a trailing zero byte would be lost in a fixed-width field.
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16].encode()
+    return json_sha256(value)[:16].encode()

@@ -10,11 +10,16 @@ import pandas as pd
 
 from rhombus_dataset.frame import Status
 from rhombus_dataset.plan.local_time import local_hours, local_weekdays
-from rhombus_dataset.planning.lock import Lock
-from rhombus_dataset.planning.schedule import Schedule, Shortfall
-
-_OF_STRATEGY = {"random": ["camera"], "stratified": None, "scout": None}
-"""What makes a stratum; None: what the plan says."""
+from rhombus_dataset.planning.lock import (
+    Lock,
+    LockedRandom,
+    LockedScout,
+    LockedStratified,
+    ScoutSettings,
+    Shortfall,
+    Strategy,
+)
+from rhombus_dataset.planning.schedule import Schedule
 
 
 def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -29,10 +34,9 @@ def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) ->
             "wanted": shortfall.wanted,
             "reason": shortfall.reason,
         }
-    strategy = lock.sampling["strategy"]
-    if strategy not in _OF_STRATEGY or rows.empty:
+    strata = _strata(lock.sampling)
+    if not strata or rows.empty:
         return
-    strata = _OF_STRATEGY[strategy] or lock.sampling["strata"]
     keys = pd.DataFrame({"camera": rows["camera_name"], "hour": None, "weekday": None}, index=rows.index)
     for camera in lock.cameras:
         mine = rows["camera_uuid"] == camera.uuid
@@ -53,3 +57,13 @@ def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) ->
             told = ", ".join(f"{n:,} times {reason}" for reason, n in worst.head(3).items())
             part = Shortfall(named.get("camera"), named.get("hour"), 0, 0, named.get("weekday"))
             yield {"stratum": part.stratum, "available": available, "wanted": wanted, "reason": told}
+
+
+def _strata(strategy: Strategy) -> tuple[str, ...]:
+    """Return what makes a stratum. Empty for a strategy without strata."""
+    match strategy:
+        case LockedRandom():
+            return ("camera",)
+        case LockedStratified(strata=strata) | LockedScout(settings=ScoutSettings(strata=strata)):
+            return strata
+    return ()

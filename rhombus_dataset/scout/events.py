@@ -24,7 +24,7 @@ from rhombus_dataset.imaging.background import (
 from rhombus_dataset.imaging.background import signature as place_signature
 from rhombus_dataset.imaging.jpeg import DamagedImage, small_grey
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, local_ms
-from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.scout.camera_moves import View, changes_of_scene, first_of_scene
 from rhombus_dataset.scout.selection import QUIET
 from rhombus_dataset.store import layout, manifest

@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 import itertools
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +17,16 @@ from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.imaging.jpeg import SMALL_GREY
 from rhombus_dataset.plan.local_time import local_hours, local_weekdays
-from rhombus_dataset.planning.lock import Lock, LockedCamera, Selection, Times
-from rhombus_dataset.planning.schedule import Shortfall
+from rhombus_dataset.planning.lock import (
+    Lock,
+    LockedCamera,
+    ScoutResult,
+    ScoutSettings,
+    ScoutTimes,
+    Selection,
+    Shortfall,
+    Splits,
+)
 from rhombus_dataset.planning.splits import embargoed
 from rhombus_dataset.scout.events import UNSURE, CameraEvents, ScoutFrames, detect_events
 from rhombus_dataset.scout.selection import QUIET, Candidates, choose
@@ -37,26 +44,25 @@ SURE: Final = 3
 
 
 def select_frames(
-    pass_folder: Path, sampling: dict[str, Any], seed: int, splits: dict[str, Any] | None
+    pass_folder: Path, settings: ScoutSettings, seed: int, splits: Splits | None, inputs_sha256: str
 ) -> Selection:
-    """Choose from a scout pass what a plan with this ``sampling`` asks for.
+    """Choose from a scout pass the frames that a plan with these ``settings`` asks for.
 
-    The pass is a complete dataset; ``sampling``, ``seed`` and ``splits`` are as in a lock. Memory is some hundred
-    bytes an image. Raises DatasetError, and UsageError where there is nothing to choose.
+    The pass is a complete dataset; ``settings``, ``seed`` and ``splits`` are those of a lock. ``inputs_sha256``
+    names the plan's settings and is recorded in the result. Memory: a few hundred bytes an image. Raises
+    DatasetError, and UsageError if nothing can be chosen.
     """
     cv2.setNumThreads(1)
     frames = ScoutFrames(pass_folder)
     lock = frames.lock
-    seen = [detect_events(frames, camera, sampling["every"]) for camera in range(len(lock.cameras))]
-    strata = _Strata(frames, sampling["strata"])
+    seen = [detect_events(frames, camera, settings.every_ms) for camera in range(len(lock.cameras))]
+    strata = _Strata(frames, settings.strata)
     candidates = _candidates(lock, seen, strata, seed, splits)
-    if (count := sampling["frames_per_camera"]) is not None:
-        pools = [[i] for i in range(len(lock.cameras))]
-    else:
-        pools, count = [list(range(len(lock.cameras)))], sampling["frames"]
+    cameras = list(range(len(lock.cameras)))
+    pools, count = [[i] for i in cameras] if settings.count.per_camera else [cameras], settings.count.number
     chosen, spare, shortfalls = [], [], []
     for pool in pools:
-        mine, more = _choose_from(pool, candidates, strata, sampling, count, seed)
+        mine, more = _choose_from(pool, candidates, strata, settings, seed)
         chosen += mine
         spare += more
         shortfalls += strata.shortfalls(pool, count, candidates, [row for row, _ in mine], spare=bool(more))
@@ -68,19 +74,21 @@ def select_frames(
     events = candidates.event[candidates.event != QUIET]
     rows = [row for row, _ in chosen]
     covered = len(np.unique(candidates.event[[row for row in rows if candidates.event[row] != QUIET]]))
-    about = {
-        "content_sha256": content_sha256(pass_folder),
-        "pass_frames": len(frames),
-        "pass_ok": int(frames.ok.sum()),
-        "new": len(events),
-        "events": len(np.unique(events)),
-        "covered": covered,
-        "chosen": len(chosen),
-        "shortfalls": [asdict(shortfall) for shortfall in shortfalls],
-        "notes": _notes(lock, seen, len(chosen), count * len(pools)),
-    }
+    result = ScoutResult(
+        _times(candidates, [*chosen, *spare]),
+        content_sha256=content_sha256(pass_folder),
+        pass_frames=len(frames),
+        pass_ok=int(frames.ok.sum()),
+        new=len(events),
+        events=len(np.unique(events)),
+        covered=covered,
+        chosen=len(chosen),
+        shortfalls=tuple(shortfalls),
+        notes=tuple(_notes(lock, seen, len(chosen), count * len(pools))),
+        inputs_sha256=inputs_sha256,
+    )
     deployments = {c.uuid: s.deployments for c, s in zip(lock.cameras, seen, strict=True) if s.deployments}
-    return Selection(_times(candidates, [*chosen, *spare]), deployments, about)
+    return Selection(result, deployments)
 
 
 def content_sha256(folder: Path) -> str:
@@ -98,7 +106,7 @@ _PLACES: Final = {"hour": 25, "weekday": 8, "light": 3}
 class _Strata:
     """The parts of the footage that get their shares, by what the plan tells apart."""
 
-    def __init__(self, frames: ScoutFrames, by: list[str]) -> None:
+    def __init__(self, frames: ScoutFrames, by: tuple[str, ...]) -> None:
         self._lock = lock = frames.lock
         self._frames = frames
         self._by = by
@@ -203,7 +211,7 @@ def _night_below(luma: npt.NDArray[np.float64]) -> float:
 
 
 def _candidates(
-    lock: Lock, seen: list[CameraEvents], strata: _Strata, seed: int, splits: dict[str, Any] | None
+    lock: Lock, seen: list[CameraEvents], strata: _Strata, seed: int, splits: Splits | None
 ) -> Candidates:
     columns: list[list[npt.NDArray[Any]]] = [[] for _ in range(8)]
     events = signatures = 0
@@ -233,27 +241,28 @@ def _candidates(
 
 
 def _choose_from(
-    pool: list[int], candidates: Candidates, strata: _Strata, sampling: dict[str, Any], count: int, seed: int
+    pool: list[int], candidates: Candidates, strata: _Strata, settings: ScoutSettings, seed: int
 ) -> tuple[list[tuple[int, bool]], list[tuple[int, bool]]]:
-    """Rows of the candidates for ``count`` moments of these cameras, and spare ones, each in order."""
+    """Rows of the candidates for the moments of these cameras, and spare ones, each in order."""
+    count, quiet_share = settings.count.number, settings.quiet
     mine = np.isin(candidates.camera, pool)
     ranks = [hash_key(seed, "scout", "stratum", name) for name in strata.names]
     taken: dict[int, list[int]] = {}
-    new = choose(candidates, mine, ranks, sampling["min_gap"], taken, quiet=False)
-    quiet = choose(candidates, mine, ranks, sampling["min_gap"], taken, quiet=True)
-    want_quiet = round(sampling["quiet"] * count)
+    new = choose(candidates, mine, ranks, settings.min_gap_ms, taken, quiet=False)
+    quiet = choose(candidates, mine, ranks, settings.min_gap_ms, taken, quiet=True)
+    want_quiet = round(quiet_share * count)
     chosen = list(itertools.islice(new, count - want_quiet))
-    if len(chosen) < count - want_quiet and sampling["quiet"] < 1:
+    if len(chosen) < count - want_quiet and quiet_share < 1:
         # Less is new than was asked for: the share of quiet ones stays what it is.
-        of_found = round(len(chosen) * sampling["quiet"] / (1 - sampling["quiet"]))
+        of_found = round(len(chosen) * quiet_share / (1 - quiet_share))
         want_quiet = min(want_quiet, max(of_found, 1))
     chosen += itertools.islice(quiet, want_quiet)
     spares = SPARE[0] + round(SPARE[1] * count)
-    spare = [*itertools.islice(new, spares), *itertools.islice(quiet, round(sampling["quiet"] * spares))]
+    spare = [*itertools.islice(new, spares), *itertools.islice(quiet, round(quiet_share * spares))]
     return chosen, spare
 
 
-def _times(candidates: Candidates, chosen: list[tuple[int, bool]]) -> Times:
+def _times(candidates: Candidates, chosen: list[tuple[int, bool]]) -> ScoutTimes:
     rows = np.array([row for row, _ in chosen], np.int64)
     cells = SMALL_GREY[0] * SMALL_GREY[1]
     sizes = Counter(candidates.event.tolist())
@@ -275,12 +284,12 @@ def _times(candidates: Candidates, chosen: list[tuple[int, bool]]) -> Times:
     names = sorted(set(texts))
     place = {name: i for i, name in enumerate(names)}
     order = np.lexsort((candidates.timestamp_ms[rows], candidates.camera[rows]))
-    return Times(
+    return ScoutTimes(
         camera=candidates.camera[rows][order],
         timestamp_ms=candidates.timestamp_ms[rows][order],
         score=(candidates.score[rows] / cells)[order],
-        why=np.array([place[text] for text in texts], np.int32)[order],
-        whys=tuple(names),
+        reason_code=np.array([place[text] for text in texts], np.int32)[order],
+        reasons=tuple(names),
         rank=order.astype(np.int32),
     )
 

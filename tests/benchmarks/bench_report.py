@@ -22,7 +22,8 @@ from playwright.sync_api import sync_playwright
 
 import rhombus_dataset
 from rhombus_dataset.imaging.jpeg import encode_rgb
-from rhombus_dataset.planning.lock import lock_files, resolve
+from rhombus_dataset.planning.lock_file import lock_files
+from rhombus_dataset.planning.resolve import resolve
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.store import layout, manifest, schema
 from tests.conftest import NOW_MS

@@ -30,7 +30,9 @@ from rhombus_dataset.building.shard_writer import commit_shard
 from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.imaging.drawn_scene import draw
 from rhombus_dataset.imaging.jpeg import encode_rgb, measure
-from rhombus_dataset.planning.lock import lock_files, resolve
+from rhombus_dataset.planning.lock import Count, ScoutSettings
+from rhombus_dataset.planning.lock_file import lock_files
+from rhombus_dataset.planning.resolve import resolve
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.scout.picks import select_frames
 from tests.conftest import NOW_MS
@@ -74,24 +76,21 @@ def make_up(folder: Path, rows: int) -> None:
             second = int(schedule.timestamp_ms[row] - MIDNIGHT_MS) // 1000
             journal.append(row, day[second % 86_400 // EVERY_S])
         journal.sync()
-        commit_shard(folder, schedule, shard, "parquet", journal)
+        commit_shard(folder, schedule, shard, journal)
         journal.remove()
 
 
 def choose(folder: Path, frames: int) -> dict[str, Any]:
-    sampling = {
-        "strategy": "scout", "every": EVERY_S * 1000, "frames": frames, "frames_per_camera": None,
-        "strata": ["camera", "hour"], "min_gap": 1000, "quiet": 0.05,
-    }  # fmt: skip
+    settings = ScoutSettings(EVERY_S * 1000, 8, Count(frames, per_camera=False), ("camera", "hour"), 1000, 0.05)
     began, used = time.perf_counter(), time.process_time()
-    picks = select_frames(folder, sampling, 1, None)
+    result = select_frames(folder, settings, 1, None, "benchmark").result
     return {
         "wall_s": time.perf_counter() - began,
         "cpu_s": time.process_time() - used,
         "peak_mb": peak_mb(),
-        "new": picks.about["new"],
-        "events": picks.about["events"],
-        "chosen": picks.about["chosen"],
+        "new": result.new,
+        "events": result.events,
+        "chosen": result.chosen,
     }
 
 

@@ -25,7 +25,10 @@ from rhombus_dataset.plan.model import (
     TimestampsSampling,
     Window,
 )
-from rhombus_dataset.planning.lock import FOOTAGE_LAG_MS, Lock, LockedCamera, Times, load_lock, lock_files, resolve
+from rhombus_dataset.planning import lock as locked
+from rhombus_dataset.planning.lock import Lock, LockedCamera, LockedTimestamps, Times
+from rhombus_dataset.planning.lock_file import load_lock, lock_files
+from rhombus_dataset.planning.resolve import FOOTAGE_LAG_MS, resolve
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.store import layout
 from tests.locks import JANUARY_MS, uuid
@@ -128,8 +131,9 @@ def test_cameras_are_assigned_by_uuid() -> None:
         by="camera", fractions={"train": 0.5, "test": 0.5}, assign={"test": ("gate",), "train": (uuid(1),)}
     )
     lock = resolve(plan(splits=splits), NOW_MS)
-    assert lock.splits is not None
-    assert lock.splits["assign"] == {"test": [uuid(2)], "train": [uuid(1)]}
+    assert lock.splits == locked.CameraSplits(
+        (("train", 0.5), ("test", 0.5)), (("test", (uuid(2),)), ("train", (uuid(1),)))
+    )
 
 
 def test_a_lock_from_disk_is_the_lock_that_was_written(tmp_path: Path) -> None:
@@ -241,11 +245,8 @@ def test_a_times_file_that_is_none(tmp_path: Path, text: str, said: str) -> None
 
 def locked_times() -> Lock:
     lock = resolve(plan(), NOW_MS)
-    return dataclasses.replace(
-        lock,
-        sampling={"strategy": "timestamps"},
-        times=Times(np.array([0, 1, 1], np.int32), JANUARY_MS + np.array([5, 6, 7], np.int64)),
-    )
+    times = Times(np.array([0, 1, 1], np.int32), JANUARY_MS + np.array([5, 6, 7], np.int64))
+    return dataclasses.replace(lock, sampling=LockedTimestamps(times))
 
 
 def test_times_live_beside_the_lock_and_come_back(tmp_path: Path) -> None:
@@ -255,9 +256,11 @@ def test_times_live_beside_the_lock_and_come_back(tmp_path: Path) -> None:
     assert loaded == lock
     assert sample(loaded).digest == sample(lock).digest
     assert lock.times is not None
-    other = dataclasses.replace(lock, times=Times(lock.times.camera, lock.times.timestamp_ms + 1))
+    other = dataclasses.replace(
+        lock, sampling=LockedTimestamps(Times(lock.times.camera, lock.times.timestamp_ms + 1))
+    )
     assert loaded != other
-    assert loaded != dataclasses.replace(lock, times=None)
+    assert loaded != resolve(plan(), NOW_MS)
 
 
 def test_nothing_in_a_dataset_folder(tmp_path: Path) -> None:
@@ -269,7 +272,9 @@ def test_a_missing_or_other_times_file_is_found(tmp_path: Path) -> None:
     write(tmp_path, locked_times())
     path = tmp_path / layout.LOCK_TIMES_FILE
     whole = path.read_bytes()
-    others = dataclasses.replace(locked_times(), times=Times(np.zeros(1, np.int32), np.zeros(1, np.int64)))
+    others = dataclasses.replace(
+        locked_times(), sampling=LockedTimestamps(Times(np.zeros(1, np.int32), np.zeros(1, np.int64)))
+    )
     for content in (whole[:-10], b"", lock_files(others)[layout.LOCK_TIMES_FILE]):
         path.write_bytes(content)
         with pytest.raises(DatasetError, match=layout.LOCK_TIMES_FILE):

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rhombus_dataset
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.errors import InvalidFile
 from rhombus_dataset.plan.local_time import HOUR_MS, local_hours
-from rhombus_dataset.planning.lock import Lock, load_lock
+from rhombus_dataset.planning.lock import Lock, LockedRandom, LockedStratified
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.sampling import sample, sample_more
 from rhombus_dataset.planning.schedule import Schedule
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
 from rhombus_dataset.server.run import running_server
 from rhombus_dataset.sources.recordings.site import load_site
 from tests.conftest import CONFIGS, files_of
@@ -206,21 +206,22 @@ def test_others_stand_in_for_what_is_missing(case: tuple[Lock, list[npt.NDArray[
         return
     assert second.digest == again.digest
     assert len(second) <= sum(map(len, missing))
-    if plan.sampling["strategy"] == "random" and len(missing[0]) == (first.camera == 0).sum():
+    if isinstance(plan.sampling, LockedRandom) and len(missing[0]) == (first.camera == 0).sum():
         assert not (second.camera == 0).any()  # there is no use in asking again
     planned, more = (of_camera(schedule, len(plan.cameras)) for schedule in (first, second))
-    gap = plan.sampling["min_gap"]
+    assert isinstance(plan.sampling, LockedRandom | LockedStratified)
+    gap = plan.sampling.min_gap_ms
     for times, others in zip(planned, more, strict=True):
         assert not np.isin(others, times).any()
         assert (np.diff(np.sort(np.concatenate([times, others]))) >= gap).all()
     # A stratum that has more, and has some, replaces its own.
-    if plan.sampling["strategy"] == "stratified" and gap == 1_000:
+    if isinstance(plan.sampling, LockedStratified) and gap == 1_000:
         offsets = plan.zones["Here"].offsets
         for lost, times, others in zip(missing, planned, more, strict=True):
             counts = [np.bincount(local_hours(t, offsets), minlength=24) for t in (lost, times, others)]
             assert (counts[2] >= np.where(counts[0] < counts[1], counts[0], 0)).all()
     # It is an order: with more missing, what was drawn for some of it is drawn all the same.
-    if plan.sampling["strategy"] == "random":
+    if isinstance(plan.sampling, LockedRandom):
         fewer = sample_more(plan, [times[: len(times) // 2] for times in missing])
         if fewer is not None:
             few = of_camera(fewer, len(plan.cameras))

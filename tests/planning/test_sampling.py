@@ -14,9 +14,24 @@ from hypothesis import strategies as st
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, MINUTE_MS, Intervals, local_hours, merged
-from rhombus_dataset.planning.lock import Lock, Times, inside, load_lock, lock_files
+from rhombus_dataset.planning.lock import (
+    CameraSplits,
+    Count,
+    Lock,
+    LockedBurst,
+    LockedInterval,
+    LockedRandom,
+    LockedStratified,
+    LockedTimestamps,
+    Shortfall,
+    Strategy,
+    Times,
+    TimeSplits,
+)
+from rhombus_dataset.planning.lock_file import load_lock, lock_files
+from rhombus_dataset.planning.resolve import inside
 from rhombus_dataset.planning.sampling import sample
-from rhombus_dataset.planning.schedule import Schedule, Shortfall
+from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.planning.splits import without_embargo
 from tests.locks import JANUARY_MS, WEEK, by_camera, camera, lock, sampling, uuid
 
@@ -33,20 +48,15 @@ counts = st.integers(1, 60)
 gaps = st.sampled_from([7_001, 60_000, 20 * MINUTE_MS])  # the shortest gaps have tests of their own
 strata = st.lists(st.sampled_from(["camera", "hour", "weekday"]), min_size=1, max_size=3, unique=True)
 time_splits = st.builds(
-    lambda block, share: {
-        "by": "time",
-        "block": block,
-        "embargo": block * share // 100,
-        "fractions": {"train": 0.6, "test": 0.4},
-    },
+    lambda block, share: TimeSplits(block, block * share // 100, (("train", 0.6), ("test", 0.4))),
     st.sampled_from([10 * MINUTE_MS, HOUR_MS]),
     st.sampled_from([0, 1, 20, 90]),
 )
-camera_splits = st.just({"by": "camera", "fractions": {"train": 0.5, "test": 0.5}, "assign": {}})
+camera_splits = st.just(CameraSplits((("train", 0.5), ("test", 0.5)), ()))
 
 
 @st.composite
-def strategies(draw: st.DrawFn, each: bool | None = None, limited: bool | None = None) -> dict[str, Any]:
+def strategies(draw: st.DrawFn, each: bool | None = None, limited: bool | None = None) -> Strategy:
     """``each``: with counts per camera (True) or a total (False). ``limited``: with a count at all."""
     names = ["random", "stratified", "burst"] if limited is not False else []
     names += ["interval"] if limited is not True else []
@@ -68,7 +78,7 @@ def strategies(draw: st.DrawFn, each: bool | None = None, limited: bool | None =
 
 
 @st.composite
-def locks(draw: st.DrawFn, strategy: st.SearchStrategy[dict[str, Any]], cameras: int = 3) -> Lock:
+def locks(draw: st.DrawFn, strategy: st.SearchStrategy[Strategy], cameras: int = 3) -> Lock:
     numbers = draw(st.sets(st.integers(0, 99), min_size=1, max_size=cameras))
     return lock(
         draw(strategy),
@@ -93,7 +103,7 @@ def is_part(part: dict[int, str], whole: dict[int, str]) -> bool:
 
 
 def is_limited(plan: Lock) -> bool:
-    return plan.sampling["strategy"] not in ("interval", "timestamps")
+    return not isinstance(plan.sampling, LockedInterval | LockedTimestamps)
 
 
 def with_camera(old: Lock, number: int, zone: str) -> Lock:
@@ -109,14 +119,30 @@ def with_windows(old: Lock, more: Intervals) -> Lock:
     return dataclasses.replace(old, zones=zones)
 
 
-def counted(old: Lock, **fields: Any) -> Lock:
-    return dataclasses.replace(old, sampling={**old.sampling, **fields})
+Counted = LockedRandom | LockedStratified | LockedBurst
+
+
+def counted_strategy(plan: Lock) -> Counted:
+    assert isinstance(plan.sampling, Counted)
+    return plan.sampling
+
+
+def counted(old: Lock, number: int, per_camera: bool | None = None) -> Lock:
+    """With another count, of the same kind if ``per_camera`` is None."""
+    strategy = counted_strategy(old)
+    count = Count(number, strategy.count.per_camera if per_camera is None else per_camera)
+    return dataclasses.replace(old, sampling=dataclasses.replace(strategy, count=count))
+
+
+def burst_of(plan: Lock) -> tuple[int, int]:
+    """How many frames a burst has, and the time between two of them in ms; (1, 0) for other strategies."""
+    strategy = plan.sampling
+    return (strategy.frames_per_burst, strategy.spacing_ms) if isinstance(strategy, LockedBurst) else (1, 0)
 
 
 def within(times: dict[int, str], old: Lock, zone: str) -> dict[int, str]:
     """Those of ``times`` that the windows of ``old`` could have had; of bursts, those as a whole."""
-    spacing = old.sampling.get("spacing", 0)
-    size = old.sampling.get("frames_per_burst", 1)
+    size, spacing = burst_of(old)
     bounds = without_embargo(old.zones[zone].windows, old.splits, old.seed)
     ordered = sorted(times)
     groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
@@ -158,18 +184,17 @@ def test_another_camera_only_takes_away_from_a_total(old: Lock, number: int, zon
 
 
 @settings(deadline=None, max_examples=60)
-@given(locks(strategies(each=False, limited=True).filter(lambda s: s["strategy"] != "stratified")))
+@given(locks(strategies(each=False, limited=True).filter(lambda s: not isinstance(s, LockedStratified))))
 def test_what_a_total_leaves_a_camera_is_the_start_of_its_own_order(plan: Lock) -> None:
     """Promise 2: taken away from the end of each one's order, whoever the others are."""
     total = planned(plan)
-    what = "bursts" if plan.sampling["strategy"] == "burst" else "frames"
-    size = plan.sampling.get("frames_per_burst", 1)
+    size, _ = burst_of(plan)
     for c in plan.cameras:
         if total[c.uuid]:
-            by_time = plan.splits if plan.splits and plan.splits["by"] == "time" else None
+            by_time = plan.splits if isinstance(plan.splits, TimeSplits) else None
             alone = dataclasses.replace(plan, cameras=(c,), splits=by_time)
             count = len(total[c.uuid]) // size
-            own = planned(counted(alone, **{what: None, f"{what}_per_camera": count}))
+            own = planned(counted(alone, count, per_camera=True))
             assert own[c.uuid].keys() == total[c.uuid].keys()
 
 
@@ -189,17 +214,14 @@ def test_a_longer_window_moves_nothing(old: Lock, more: Intervals) -> None:
 @given(locks(strategies(limited=True)), st.integers(1, 50))
 def test_a_higher_count_only_adds(old: Lock, more: int) -> None:
     """Promise 2."""
-    fields = {k: v + more for k, v in old.sampling.items() if k in COUNTS and v is not None}
-    before, after = planned(old), planned(counted(old, **fields))
+    number = counted_strategy(old).count.number + more
+    before, after = planned(old), planned(counted(old, number))
     assert all(is_part(before[u], after[u]) for u in before)
-
-
-COUNTS = ("frames", "frames_per_camera", "bursts", "bursts_per_camera")
 
 
 @st.composite
 def times_locks(draw: st.DrawFn) -> Lock:
-    plan = draw(locks(st.just(sampling("timestamps"))))
+    plan = draw(locks(st.just(sampling("interval"))))
     pairs = draw(
         st.sets(
             st.tuples(st.integers(0, len(plan.cameras) - 1), st.integers(0, 2 * 1440 - 1)),
@@ -207,7 +229,7 @@ def times_locks(draw: st.DrawFn) -> Lock:
             max_size=40,
         )
     )
-    return dataclasses.replace(plan, times=times(pairs))
+    return dataclasses.replace(plan, sampling=LockedTimestamps(times(pairs)))
 
 
 def times(pairs: set[tuple[int, int]]) -> Times:
@@ -223,7 +245,7 @@ def test_more_timestamps_move_nothing(old: Lock, more: set[tuple[int, int]]) -> 
     assert old.times is not None
     minutes = (old.times.timestamp_ms - JANUARY_MS) // MINUTE_MS
     pairs = set(zip(old.times.camera.tolist(), minutes.tolist(), strict=True))
-    before, after = planned(old), planned(dataclasses.replace(old, times=times(pairs | more)))
+    before, after = planned(old), planned(dataclasses.replace(old, sampling=LockedTimestamps(times(pairs | more))))
     assert all(is_part(before[u], after[u]) for u in before)
     everywhere = without_embargo(((JANUARY_MS, JANUARY_MS + 2 * DAY_MS),), old.splits, old.seed)
     left = np.count_nonzero(inside(old.times.timestamp_ms, everywhere))
@@ -280,24 +302,23 @@ def test_every_frame_lies_in_a_window_and_outside_the_embargoes(plan: Lock) -> N
 @settings(deadline=None, max_examples=80)
 @given(locks(strategies(limited=True)))
 def test_the_minimum_gap_is_kept(plan: Lock) -> None:
-    size = plan.sampling.get("frames_per_burst", 1)
-    span = (size - 1) * plan.sampling.get("spacing", 0)
+    size, spacing = burst_of(plan)
+    span = (size - 1) * spacing
     for times_ in planned(plan).values():
         starts = np.array(sorted(times_)[::size])
-        assert (np.diff(starts) >= plan.sampling["min_gap"] + span).all()
+        assert (np.diff(starts) >= counted_strategy(plan).min_gap_ms + span).all()
 
 
 @settings(deadline=None, max_examples=80)
 @given(locks(strategies(limited=True)))
 def test_counts_are_exact_where_there_is_time_enough(plan: Lock) -> None:
     """And where there is not, everything is taken, and the shortfall is told."""
-    asked = {k: v for k, v in plan.sampling.items() if k in COUNTS and v is not None}
-    ((field, count),) = asked.items()
-    size = plan.sampling.get("frames_per_burst", 1)
+    asked = counted_strategy(plan).count
+    count, (size, _) = asked.number, burst_of(plan)
     found = {u: len(t) // size for u, t in planned(plan).items()}
-    available = {u: len(t) // size for u, t in planned(counted(plan, **{field: EVERYTHING})).items()}
+    available = {u: len(t) // size for u, t in planned(counted(plan, EVERYTHING)).items()}
     schedule = sample(plan)
-    if field.endswith("per_camera"):
+    if asked.per_camera:
         assert found == {u: min(count, n) for u, n in available.items()}
         short = any(n < count for n in available.values())
     else:
@@ -307,13 +328,13 @@ def test_counts_are_exact_where_there_is_time_enough(plan: Lock) -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(locks(strategies(limited=True).filter(lambda s: s["strategy"] != "burst")))
+@given(locks(strategies(limited=True).filter(lambda s: not isinstance(s, LockedBurst))))
 def test_strata_take_turns(plan: Lock) -> None:
     """All have as many as any other, give or take one; only those that are used up have less."""
-    named = plan.sampling.get("strata", []) if plan.sampling["strategy"] == "stratified" else []
+    named = plan.sampling.strata if isinstance(plan.sampling, LockedStratified) else ("camera",)
     of_hour, of_weekday = "hour" in named, "weekday" in named
-    each = plan.sampling["frames_per_camera"] is not None
-    of_camera = each or "camera" in plan.sampling.get("strata", ["camera"])
+    each = counted_strategy(plan).count.per_camera
+    of_camera = each or "camera" in named
 
     def strata_of(schedule: Schedule) -> dict[tuple[str, int, int], int]:
         found: dict[tuple[str, int, int], int] = {}
@@ -325,9 +346,8 @@ def test_strata_take_turns(plan: Lock) -> None:
         return found
 
     planned(plan)
-    field = "frames_per_camera" if each else "frames"
     taken = strata_of(sample(plan))
-    everything = strata_of(sample(counted(plan, **{field: EVERYTHING})))
+    everything = strata_of(sample(counted(plan, EVERYTHING)))
     schedule = sample(plan)
     for name in {key[0] for key in everything} if each else {None}:
         mine = {key: n for key, n in everything.items() if name is None or key[0] == name}
@@ -375,7 +395,7 @@ def test_a_camera_that_is_never_open_is_told() -> None:
     windows: dict[str, Intervals] = {"Here": WEEK, "There": ()}
     plan = lock(sampling("random", frames_per_camera=10), [camera(1), camera(2, "There")], windows)
     assert sample(plan).shortfalls == (Shortfall("camera-2", None, 0, 10),)
-    together = counted(plan, frames=10, frames_per_camera=None)
+    together = counted(plan, 10, per_camera=False)
     assert sample(together).shortfalls == (Shortfall("camera-2", None, 0, 10),)
     hourly = dataclasses.replace(plan, sampling=sampling("stratified", frames=240))
     assert sample(hourly).shortfalls == (Shortfall("camera-2", None, 0, 10),)

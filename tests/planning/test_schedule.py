@@ -15,18 +15,13 @@ from hypothesis import strategies as st
 from rhombus_dataset.frame import frame_id
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS
-from rhombus_dataset.planning.lock import Lock, LockedZone
+from rhombus_dataset.planning.lock import Lock, LockedSource, LockedZone, Strategy, TimeSplits
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.store import schema
 from tests.locks import JANUARY_MS, camera, lock, sampling, uuid
 
-BY_TIME = {
-    "by": "time",
-    "block": 6 * HOUR_MS,
-    "embargo": 0,
-    "fractions": {"train": 0.5, "val": 0.3, "test": 0.2},
-}
+BY_TIME = TimeSplits(6 * HOUR_MS, 0, (("train", 0.5), ("val", 0.3), ("test", 0.2)))
 
 
 def some_lock(**given: Any) -> Lock:
@@ -124,7 +119,7 @@ def renamed(old: Lock) -> Lock:
         old,
         name="other",
         now_ms=(old.now_ms or 0) + 1,
-        source={"type": "recordings"},
+        source=LockedSource("recordings"),
         views={names[name]: geometry for name, geometry in reversed(old.views.items())},
         cameras=tuple(
             dataclasses.replace(
@@ -155,7 +150,7 @@ def masked(old: Lock) -> Lock:
         some_lock(cameras=[camera(1, views=("full", "door")), camera(2, views=("door",)), camera(4)]),
         some_lock(cameras=[camera(1, views=("full", "door")), camera(2, views=("full",)), camera(3)]),
         some_lock(windows=((JANUARY_MS, JANUARY_MS + 6 * DAY_MS),)),
-        some_lock(splits={**BY_TIME, "fractions": {"train": 0.5, "dev": 0.3, "test": 0.2}}),
+        some_lock(splits=dataclasses.replace(BY_TIME, fractions=(("train", 0.5), ("dev", 0.3), ("test", 0.2)))),
         masked(some_lock()),
     ],
 )
@@ -183,11 +178,11 @@ def test_masks_of_a_row() -> None:
         sampling("stratified", frames=200_000, strata=["hour"]),
         sampling("burst", bursts=50_000, frames_per_burst=4, spacing=250, min_gap=500),
     ],
-    ids=lambda s: s["strategy"],
+    ids=lambda s: s.strategy,
 )
-def test_planning_takes_at_most_50_bytes_a_frame(strategy: dict[str, Any]) -> None:
+def test_planning_takes_at_most_50_bytes_a_frame(strategy: Strategy) -> None:
     """Promise 8: with 8 MB that do not grow with the plan."""
-    plan = lock(strategy, [camera(1), camera(2)], splits={**BY_TIME, "embargo": 60_000})
+    plan = lock(strategy, [camera(1), camera(2)], splits=dataclasses.replace(BY_TIME, embargo_ms=60_000))
     sample(lock(sampling("interval")))  # whatever is only made once
     tracemalloc.start()
     try:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ from hypothesis import strategies as st
 from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, Intervals, merged
-from rhombus_dataset.planning.lock import Lock, inside, load_lock, lock_files, resolve
+from rhombus_dataset.planning.lock import Assignments, CameraSplits, Fractions, LocationSplits, Lock, TimeSplits
+from rhombus_dataset.planning.lock_file import load_lock, lock_files
+from rhombus_dataset.planning.resolve import inside, resolve
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.splits import (
     count_blocks,
@@ -26,17 +27,15 @@ from rhombus_dataset.planning.splits import (
 from tests.conftest import NOW_MS
 from tests.locks import JANUARY_MS, WEEK, by_camera, camera, lock, sampling, uuid
 
-FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+FRACTIONS = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
 
 
-def by_time(block: int = HOUR_MS, embargo: int = 0, fractions: dict[str, float] = FRACTIONS) -> dict[str, Any]:
-    return {"by": "time", "block": block, "embargo": embargo, "fractions": fractions}
+def by_time(block_ms: int = HOUR_MS, embargo_ms: int = 0, fractions: Fractions = FRACTIONS) -> TimeSplits:
+    return TimeSplits(block_ms, embargo_ms, fractions)
 
 
-def cameras_apart(
-    fractions: dict[str, float] = FRACTIONS, assign: dict[str, list[str]] | None = None
-) -> dict[str, Any]:
-    return {"by": "camera", "fractions": fractions, "assign": assign or {}}
+def cameras_apart(fractions: Fractions = FRACTIONS, assign: Assignments = ()) -> CameraSplits:
+    return CameraSplits(fractions, assign)
 
 
 intervals_of_minutes = st.lists(st.tuples(st.integers(-300, 300), st.integers(1, 120)), min_size=1, max_size=5).map(
@@ -45,17 +44,17 @@ intervals_of_minutes = st.lists(st.tuples(st.integers(-300, 300), st.integers(1,
 splits_of_seconds = st.integers(1, 60).flatmap(
     lambda block: st.builds(
         by_time,
-        block=st.just(block * 1000),
-        embargo=st.integers(0, block * 1000 - 1),
-        fractions=st.just({"a": 0.4, "b": 0.3, "c": 0.3}),
+        block_ms=st.just(block * 1000),
+        embargo_ms=st.integers(0, block * 1000 - 1),
+        fractions=st.just((("a", 0.4), ("b", 0.3), ("c", 0.3))),
     )
 )
 
 
 def test_fractions_are_thresholds_of_the_whole_range() -> None:
     ends = np.array([0, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1], np.uint64)
-    assert split_index(ends, {"a": 0.25, "b": 0.25, "c": 0.5}).tolist() == [0, 0, 1, 1, 2, 2]
-    assert split_index(ends, {"all_of_it": 1.0}).tolist() == [0] * 6
+    assert split_index(ends, (("a", 0.25), ("b", 0.25), ("c", 0.5))).tolist() == [0, 0, 1, 1, 2, 2]
+    assert split_index(ends, (("all_of_it", 1.0),)).tolist() == [0] * 6
 
 
 def test_blocks_fall_into_the_splits_by_their_fractions() -> None:
@@ -74,7 +73,7 @@ def test_a_block_is_of_one_split(block_index: int, block: int, seed: int) -> Non
 @settings(deadline=None)
 @given(intervals_of_minutes, splits_of_seconds, st.integers(0, 1000))
 def test_times_of_different_splits_are_the_embargo_apart(
-    intervals: Intervals, splits: dict[str, Any], seed: int
+    intervals: Intervals, splits: TimeSplits, seed: int
 ) -> None:
     """No leakage: whatever is drawn from what is left, and nothing is taken out without need."""
     left = without_embargo(intervals, splits, seed)
@@ -84,7 +83,7 @@ def test_times_of_different_splits_are_the_embargo_apart(
     ends += [
         t
         for a, b in left
-        for edge in range(a // splits["block"] * splits["block"], b + 1, splits["block"])
+        for edge in range(a // splits.block_ms * splits.block_ms, b + 1, splits.block_ms)
         for t in (edge - 1, edge)
         if a <= t < b
     ]
@@ -92,9 +91,9 @@ def test_times_of_different_splits_are_the_embargo_apart(
     split = splits_by_time(times, splits, seed)
     apart = np.abs(times[:, None] - times[None, :])
     different = split[:, None] != split[None, :]
-    assert not (different & (apart < splits["embargo"])).any()
+    assert not (different & (apart < splits.embargo_ms)).any()
     # What was taken out is near to a change of split.
-    half = -(-splits["embargo"] // 2)
+    half = -(-splits.embargo_ms // 2)
     for a, b in merged(intervals):
         for t in range(a, b, 499):
             if not inside(np.array([t]), left)[0]:
@@ -104,16 +103,14 @@ def test_times_of_different_splits_are_the_embargo_apart(
 
 @settings(deadline=None)
 @given(intervals_of_minutes, splits_of_seconds, st.integers(0, 1000))
-def test_a_time_is_embargoed_where_the_windows_lose_it(
-    intervals: Intervals, splits: dict[str, Any], seed: int
-) -> None:
+def test_a_time_is_embargoed_where_the_windows_lose_it(intervals: Intervals, splits: TimeSplits, seed: int) -> None:
     times = np.array([t for a, b in intervals for t in range(a, b, 97)], np.int64)
     left = inside(times, without_embargo(intervals, splits, seed))
     assert (embargoed(times, splits, seed) == ~left).all()
 
 
 @given(intervals_of_minutes, intervals_of_minutes, splits_of_seconds)
-def test_a_longer_window_keeps_every_embargo(a: Intervals, b: Intervals, splits: dict[str, Any]) -> None:
+def test_a_longer_window_keeps_every_embargo(a: Intervals, b: Intervals, splits: TimeSplits) -> None:
     """Promise 2."""
     both = without_embargo(merged([*a, *b]), splits, 1)
     alone = without_embargo(a, splits, 1)
@@ -135,7 +132,7 @@ def test_far_too_many_blocks_are_refused() -> None:
 
 
 def test_cameras_go_where_they_are_assigned_and_the_others_by_hash() -> None:
-    splits = cameras_apart(assign={"test": [uuid(5)]})
+    splits = cameras_apart(assign=(("test", (uuid(5),)),))
     found = [split_of_group(uuid(n), splits, seed=1) for n in range(2000)]
     assert found[5] == 2
     assert np.bincount(found) / 2000 == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
@@ -152,7 +149,7 @@ def test_without_splits_all_is_train() -> None:
 
 def test_a_burst_follows_its_first_frame() -> None:
     """Also over a boundary, where there is no embargo."""
-    splits = by_time(10_000, fractions={"a": 0.5, "b": 0.5})
+    splits = by_time(10_000, fractions=(("a", 0.5), ("b", 0.5)))
     burst = sampling("burst", bursts=200, frames_per_burst=5, spacing=2000)
     planned = by_camera(sample(lock(burst, splits=splits)))[uuid(1)]
     times = np.array(sorted(planned))
@@ -177,7 +174,7 @@ def test_blocks_of_all_zones_count() -> None:
     days = [(JANUARY_MS + n * DAY_MS, JANUARY_MS + (n + 1) * DAY_MS) for n in range(2)]
     cameras = [camera(1, "Here"), camera(2, "There")]
     windows: dict[str, Intervals] = {"Here": (days[0],), "There": (days[1],)}
-    halves = by_time(DAY_MS, fractions={"a": 0.5, "b": 0.5})
+    halves = by_time(DAY_MS, fractions=(("a", 0.5), ("b", 0.5)))
     for seed in range(20):
         try:
             schedule = sample(lock(sampling("interval"), cameras, windows, halves, seed))
@@ -191,7 +188,7 @@ def test_blocks_of_all_zones_count() -> None:
 
 def test_an_empty_split_is_refused_with_what_helps() -> None:
     cameras = [camera(n) for n in range(4)]
-    fractions = {"train": 0.999, "test": 0.001}
+    fractions = (("train", 0.999), ("test", 0.001))
     with pytest.raises(UsageError, match=r"no frame falls into test: .*assign: \{test: \[camera-0\]\}"):
         sample(lock(sampling("interval"), cameras, splits=cameras_apart(fractions)))
     with pytest.raises(UsageError, match="no frame falls into test: use a shorter block"):
@@ -199,8 +196,8 @@ def test_an_empty_split_is_refused_with_what_helps() -> None:
 
 
 def test_cameras_of_a_location_stay_together_and_new_ones_move_nobody() -> None:
-    fractions = {"a": 0.5, "b": 0.5}
-    splits = {"by": "location", "fractions": fractions, "assign": {}}
+    fractions = (("a", 0.5), ("b", 0.5))
+    splits = LocationSplits(fractions, ())
 
     def planned(count: int) -> dict[str, str]:
         cameras = [dataclasses.replace(camera(n), location=f"site-{n % 20}") for n in range(count)]
@@ -267,9 +264,9 @@ def test_rows_of_a_timestamps_file_that_say_the_same_stay_together(tmp_path: Pat
         (("column: shift", "column: shfit"), "no column 'shfit'.*did you mean shift"),
         (
             ("{strategy: timestamps, file: times.csv}", "{strategy: interval, every: 1h}"),
-            "go with strategy: timestamps",
+            "need strategy: timestamps",
         ),
-        (("{by: column, column: shift,", "{by: location,"), "this camera has none: give it one"),
+        (("{by: column, column: shift,", "{by: location,"), "location is missing: splits are by location"),
         (("test: [night]", "tset: [night]"), "tset.*did you mean.*test"),
         (
             ("train: 0.6, test: 0.4", "a: 0.2, train: 0.2, test: 0.2, c: 0.4"),

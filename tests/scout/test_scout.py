@@ -23,12 +23,12 @@ import pandas as pd
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.errors import InvalidFile, OtherDataset, UsageError
-from rhombus_dataset.imaging.drawn_scene import daylight, draw, passers
+from rhombus_dataset.imaging.drawn_scene import daylight, draw, visible_objects
 from rhombus_dataset.plan.loader import load_plan
-from rhombus_dataset.planning.lock import load_lock, lock_files
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.planning.lock import LockedScout
+from rhombus_dataset.planning.lock_file import load_lock, lock_files
 from rhombus_dataset.scout.events import ScoutFrames, detect_events
 from rhombus_dataset.scout.pass_plan import scout_pass
 from rhombus_dataset.scout.picks import _night_below
@@ -242,9 +242,11 @@ def test_weather_clocks_and_changing_light_do_not_fool_the_score(
     rhombus_dataset.build(tmp_path / "plan.yaml", tmp_path / "out")
     seen = detect_events(ScoutFrames(tmp_path / "out" / SCOUT_FOLDER), 0, WEATHER_S * 1000)
     assert seen.timestamp_ms.tolist() == times.tolist()
-    there = np.array([bool(passers(WATCHED, t)) for t in times.tolist()])
+    there = np.array([bool(visible_objects(WATCHED, t)) for t in times.tolist()])
     # Of who is just coming in, a sliver is to be seen.
-    well = np.array([any(p.x > 0 and p.x + p.width < 10_000 for p in passers(WATCHED, t)) for t in times.tolist()])
+    well = np.array(
+        [any(p.x > 0 and p.x + p.width < 10_000 for p in visible_objects(WATCHED, t)) for t in times.tolist()]
+    )
     new = seen.event >= 0
     told = []
     for name, part in (("dry", slice(0, 540)), ("rain", slice(540, None)), ("beams", slice(4, None, 9))):
@@ -254,7 +256,7 @@ def test_weather_clocks_and_changing_light_do_not_fool_the_score(
         assert precision >= 0.9
         assert recall >= (0.6 if name == "dry" else 0.4)
     picks = rhombus_dataset.open_dataset(tmp_path / "out").to_pandas()["timestamp"].astype("int64").tolist()
-    right = sum(bool(passers(WATCHED, t)) for t in picks)
+    right = sum(bool(visible_objects(WATCHED, t)) for t in picks)
     with capsys.disabled():
         print(f"\n{'; '.join(told)}; {right} of {len(picks)} picks show somebody")
     assert right >= 0.95 * len(picks)
@@ -383,7 +385,7 @@ def test_the_manifest_says_why(yard: Path) -> None:
     assert (new["score"] > 0.001).all()
     for row in records(new):
         assert f"new: {100 * row['score']:.1f} % of the image" in row["chosen_for"]
-        assert passers(row["camera_uuid"], row["at"])
+        assert visible_objects(row["camera_uuid"], row["at"])
     assert "## Selection" in (yard / "README.md").read_text()
     # The pass is a dataset like any other, with the masks of the plan.
     looked = rhombus_dataset.open_dataset(yard / SCOUT_FOLDER)
@@ -417,9 +419,11 @@ def test_a_lock_with_other_picks_than_its_pass_gives_is_found(yard: Path, tmp_pa
     out = tmp_path / "out"
     shutil.copytree(yard, out)
     lock = load_lock(out)
-    assert lock.times is not None
-    assert lock.times.score is not None
-    changed = dataclasses.replace(lock, times=dataclasses.replace(lock.times, score=lock.times.score[::-1].copy()))
+    assert isinstance(lock.sampling, LockedScout)
+    result = lock.sampling.result
+    times = dataclasses.replace(result.times, score=result.times.score[::-1].copy())
+    result = dataclasses.replace(result, times=times)
+    changed = dataclasses.replace(lock, sampling=dataclasses.replace(lock.sampling, result=result))
     for name, content in lock_files(changed).items():
         (out / name).write_bytes(content)
     found = verify(out).problems
@@ -577,7 +581,7 @@ def test_a_camera_that_was_turned_is_noticed_and_splits_follow(tmp_path: Path) -
     assert ((rows["timestamp"].astype("int64") >= turned_ms) == (rows["deployment"] != "first")).all()
     assert ((rows["split"] == "test") == (rows["deployment"] != "first")).all()
     for row in records(rows[rows["score"] > 0]):
-        assert passers(WATCHED, row["at"])
+        assert visible_objects(WATCHED, row["at"])
     assert verify(tmp_path / "out").problems == ()
     assert (
         "was moved, turned or blocked at 2026-06-01 17:50:00 UTC"

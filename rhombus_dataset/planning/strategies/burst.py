@@ -7,33 +7,32 @@ import dataclasses
 import numpy as np
 
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.lock import LockedBurst
 from rhombus_dataset.planning.strategies.cells import draw
 from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, CameraWindows, SampledTimes
 
 
-def sample(lock: Lock, open_: list[CameraWindows]) -> SampledTimes:
+def sample(strategy: LockedBurst, seed: int, windows: list[CameraWindows]) -> SampledTimes:
     """First moments as ``random`` draws them, each followed by the rest of its burst.
 
     A burst lies inside one open stretch of time as a whole, and its split is that of its first frame.
     """
-    count, spacing = lock.sampling["frames_per_burst"], lock.sampling["spacing"]
+    count, spacing = strategy.frames_per_burst, strategy.spacing_ms
     span = (count - 1) * spacing
     fitting = [
         dataclasses.replace(
             camera,
             intervals=tuple((a, b - span) for a, b in camera.intervals if b - span > a),
         )
-        for camera in open_
+        for camera in windows
     ]
     first = draw(
         fitting,
-        seed=lock.seed,
+        seed=seed,
         purpose="burst",
         strata=["camera"],
-        total=lock.sampling["bursts"],
-        per_camera=lock.sampling["bursts_per_camera"],
-        gap_ms=span + max(1, lock.sampling["min_gap"]),
+        count=strategy.count,
+        gap_ms=span + max(1, strategy.min_gap_ms),
     )
     if (frames := len(first.timestamp_ms) * count) > MAX_FRAMES:
         raise UsageError(f"the plan asks for {frames:,} frames; at most {MAX_FRAMES:,} make one dataset")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.plan.local_time import HOUR_MS, local_hours, local_weekdays, spans
-from rhombus_dataset.planning.schedule import Shortfall
+from rhombus_dataset.planning.lock import Count, Shortfall
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 CHUNK_CELLS: Final = 1 << 16
@@ -35,12 +35,11 @@ def draw(
     seed: int,
     purpose: str,
     strata: Sequence[str],
-    total: int | None,
-    per_camera: int | None,
+    count: Count,
     gap_ms: int,
     missing: list[npt.NDArray[np.int64]] | None = None,
 ) -> SampledTimes:
-    """``total`` moments, or ``per_camera`` of each camera, spread evenly over the strata.
+    """``count`` moments, in total or of each camera, spread evenly over the strata.
 
     ``strata`` names what makes a stratum: "camera", "hour" (of the local day), "weekday" (local too). The
     sample is the first of one order: round by round, one candidate of each stratum that has one left, the strata
@@ -51,23 +50,22 @@ def draw(
     """
     gap_ms = max(1, gap_ms)
     cells = [_Cells(camera, seed, purpose, gap_ms) for camera in open_]
-    if (count := sum(c.count for c in cells)) > MAX_CELLS:
+    if (candidates := sum(c.count for c in cells)) > MAX_CELLS:
         raise UsageError(
-            f"sampling.min_gap: {gap_ms} ms over these windows gives {count:,} moments to choose from, "
+            f"sampling.min_gap: {gap_ms} ms over these windows gives {candidates:,} moments to choose from, "
             f"and at most {MAX_CELLS:,} can be looked through: choose at least "
-            f"{-(-gap_ms * count // MAX_CELLS)} ms"
+            f"{-(-gap_ms * candidates // MAX_CELLS)} ms"
         )
     clock = _Clock("hour" in strata, "weekday" in strata)
-    if per_camera is not None:
+    if count.per_camera:
         parts = [
-            _sample([camera], True, clock, per_camera, seed, purpose, None if missing is None else [missing[i]])
+            _sample([camera], True, clock, count.number, seed, purpose, None if missing is None else [missing[i]])
             for i, camera in enumerate(cells)
         ]
         # Each was drawn on its own, as camera 0.
         camera = [np.full_like(part.camera, i) for i, part in enumerate(parts)]
     else:
-        assert total is not None
-        parts = [_sample(cells, "camera" in strata, clock, total, seed, purpose, missing)]
+        parts = [_sample(cells, "camera" in strata, clock, count.number, seed, purpose, missing)]
         camera = [part.camera for part in parts]
     return SampledTimes(
         np.concatenate(camera),

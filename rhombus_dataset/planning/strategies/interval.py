@@ -10,20 +10,20 @@ import numpy.typing as npt
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.plan.local_time import local_midnights
-from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.lock import LockedInterval
 from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, CameraWindows, SampledTimes, of_cameras
 
 
-def sample(lock: Lock, open_: list[CameraWindows]) -> SampledTimes:
-    """The moments of every camera."""
-    every, jitter = lock.sampling["every"], lock.sampling["jitter"]
-    expected = sum((b - a) // every for camera in open_ for a, b in camera.intervals)
+def sample(strategy: LockedInterval, seed: int, windows: list[CameraWindows]) -> SampledTimes:
+    """Return the times of every camera."""
+    every, jitter = strategy.every_ms, strategy.jitter_ms
+    expected = sum((b - a) // every for camera in windows for a, b in camera.intervals)
     if expected > MAX_FRAMES:
         raise UsageError(
             f"sampling.every: a frame every {every} ms over these windows is {expected:,} frames; at "
             f"most {MAX_FRAMES:,} make one dataset: choose a longer interval"
         )
-    return of_cameras([_of_camera(camera, every, jitter, lock.seed) for camera in open_])
+    return of_cameras([_of_camera(camera, every, jitter, seed) for camera in windows])
 
 
 def _of_camera(camera: CameraWindows, every: int, jitter: int, seed: int) -> npt.NDArray[np.int64]:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.lock import LockedRandom
 from rhombus_dataset.planning.strategies.cells import draw
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 
 def sample(
-    lock: Lock, open_: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None = None
+    strategy: LockedRandom, seed: int, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None
 ) -> SampledTimes:
     """With a total, the cameras take turns, so each has as many as any other that is not used up."""
     return draw(
-        open_,
-        seed=lock.seed,
+        windows,
+        seed=seed,
         purpose="random",
         strata=["camera"],
-        total=lock.sampling["frames"],
-        per_camera=lock.sampling["frames_per_camera"],
-        gap_ms=lock.sampling["min_gap"],
+        count=strategy.count,
+        gap_ms=strategy.min_gap_ms,
         missing=missing,
     )

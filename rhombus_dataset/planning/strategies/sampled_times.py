@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.plan.local_time import Intervals, Offsets
-from rhombus_dataset.planning.schedule import Shortfall
+from rhombus_dataset.planning.lock import Shortfall
 
 MAX_FRAMES: Final = 200_000_000
 

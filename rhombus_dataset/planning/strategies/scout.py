@@ -8,42 +8,38 @@ import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.plan.local_time import local_hours, local_weekdays
-from rhombus_dataset.planning.lock import Lock
-from rhombus_dataset.planning.schedule import Shortfall
+from rhombus_dataset.planning.lock import LockedScout
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 
 def sample(
-    lock: Lock, open_: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None = None
+    strategy: LockedScout, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None
 ) -> SampledTimes:
-    """Those that were chosen. Nothing was chosen from an embargo.
+    """Return the chosen times. None of them is in an embargo.
 
-    With ``missing``, spare ones in their place, in the order of choosing: from the same camera, hour and day of the
-    week as far as there are any, and as far as they are strata; then others.
+    With ``missing``: spare times in their place, in the order of selection. They are of the same camera, hour and
+    day of the week as far as these are strata and have spare times; then of others.
     """
-    assert lock.times is not None
-    assert lock.times.rank is not None
-    assert lock.scout is not None
     if missing is not None:
-        return _spare(lock, open_, missing)
-    chosen = lock.times.rank < lock.scout["chosen"]
+        return _spare(strategy, windows, missing)
+    result = strategy.result
+    chosen = result.times.rank < result.chosen
     return SampledTimes(
-        lock.times.camera[chosen],
-        lock.times.timestamp_ms[chosen],
-        shortfalls=tuple(Shortfall(**shortfall) for shortfall in lock.scout["shortfalls"]),
-        notes=tuple(lock.scout["notes"]),
+        result.times.camera[chosen],
+        result.times.timestamp_ms[chosen],
+        shortfalls=result.shortfalls,
+        notes=result.notes,
     )
 
 
-def _spare(lock: Lock, open_: list[CameraWindows], missing: list[npt.NDArray[np.int64]]) -> SampledTimes:
-    times = lock.times
-    assert times is not None
-    assert times.rank is not None
-    assert lock.scout is not None
-    strata, per_camera = lock.sampling["strata"], lock.sampling["frames_per_camera"] is not None
+def _spare(
+    strategy: LockedScout, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]]
+) -> SampledTimes:
+    times = strategy.result.times
+    strata, per_camera = strategy.settings.strata, strategy.settings.count.per_camera
 
     def keys(camera: int, of_camera: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
-        hours, days = (f(of_camera, open_[camera].offsets).tolist() for f in (local_hours, local_weekdays))
+        hours, days = (f(of_camera, windows[camera].offsets).tolist() for f in (local_hours, local_weekdays))
         return [
             (
                 camera if per_camera or "camera" in strata else -1,
@@ -54,7 +50,7 @@ def _spare(lock: Lock, open_: list[CameraWindows], missing: list[npt.NDArray[np.
         ]
 
     lost = Counter(key for camera, of_camera in enumerate(missing) for key in keys(camera, of_camera))
-    spare = np.flatnonzero(times.rank >= lock.scout["chosen"])
+    spare = np.flatnonzero(times.rank >= strategy.result.chosen)
     spare = spare[np.argsort(times.rank[spare])]
     key_of = {
         int(row): key for row in spare for key in keys(int(times.camera[row]), times.timestamp_ms[row : row + 1])

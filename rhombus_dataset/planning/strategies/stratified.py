@@ -5,22 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.lock import LockedStratified
 from rhombus_dataset.planning.strategies.cells import draw
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 
 def sample(
-    lock: Lock, open_: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None = None
+    strategy: LockedStratified, seed: int, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None
 ) -> SampledTimes:
     """What a stratum lacks goes to the others, and is reported as a shortfall."""
     return draw(
-        open_,
-        seed=lock.seed,
+        windows,
+        seed=seed,
         purpose="stratified",
-        strata=lock.sampling["strata"],
-        total=lock.sampling["frames"],
-        per_camera=lock.sampling["frames_per_camera"],
-        gap_ms=lock.sampling["min_gap"],
+        strata=strategy.strata,
+        count=strategy.count,
+        gap_ms=strategy.min_gap_ms,
         missing=missing,
     )
