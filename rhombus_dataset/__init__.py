@@ -6,6 +6,7 @@ from rhombus_dataset.api import (
     erase,
     export,
     import_labels,
+    info,
     init,
     preview,
     report,
@@ -14,7 +15,6 @@ from rhombus_dataset.api import (
     verify,
 )
 from rhombus_dataset.dataset import Dataset, Frame, open_dataset
-from rhombus_dataset.quality.summary import info
 
 __all__ = [
     "Dataset",

@@ -1,158 +1,83 @@
-"""Each module imports only what stands above it."""
+"""The layout is as docs/pages/architecture.md shows it: ranks, and the third-party libraries of each folder."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
-import pytest
+from tests.conftest import ROOT
 
-PACKAGE = Path(__file__).parent.parent / "rhombus_dataset"
-
-LAYERS = [
-    # vocabulary
-    ["errors", "geometry", "frame", "wire", "marked_yaml", "checking"],
-    # pure
-    [
-        "hashing",
-        "plan",
-        "schema",
-        "local_time",
-        "timestamps_file",
-        "lock",
-        "splits",
-        "schedule",
-        "sampler",
-        "scout_pass",
-    ],
-    # one effect
-    ["storage", "images", "credentials", "decode", "quota", "sources"],
-    # unit
-    ["journal", "manifest", "erasures", "fetch", "writer", "holdings", "settle", "annotations", "top_up"],
-    # whole
-    ["engines", "build", "erase", "repair"],
-    # consumers
-    [
-        "markup",
-        "dataset",
-        "near_duplicates",
-        "novelty",
-        "deployments",
-        "selection",
-        "looking",
-        "scouting",
-        "croissant",
-        "exports",
-        "labels",
-        "plots",
-        "report_page",
-        "import_labels",
-        "pytorch",
-        "summary",
-        "contact_sheet",
-        "info",
-        "shortfalls",
-        "card",
-        "verify",
-    ],
-    # faces
-    ["progress", "server", "api", "demo", "cli", "__init__"],
-]
-BUILDING = {
-    "sources",
-    "quota",
-    "journal",
-    "fetch",
-    "writer",
-    "engines",
-    "build",
-    "erase",
-    "repair",
-    "settle",
-    "credentials",
-}
-CONSUMERS = set(LAYERS[5])
-VOCABULARY = set(LAYERS[0])
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OWN_PLACE = {
-    # foreign library: the only modules that may import it
-    "requests": {"sources.rhombus", "sources.http_pool"},
-    "urllib3": {"sources.rhombus", "sources.http_pool"},
-    "av": {"sources.recordings.footage", "sources.recordings.video_index"},
-    "fastapi": {"server"},
-    "uvicorn": {"server"},
-    "click": {"cli", "demo"},
-    "torch": {"pytorch"},
-    "matplotlib": {"plots"},
-    "jinja2": {"markup"},
-    "tqdm": {"progress"},
-    "yaml": {"marked_yaml", "card", "exports.yolo", "labels.yolo"},
-    "simplejpeg": {"decode", "sources.recordings.render"},
-}
+PACKAGE = ROOT / "rhombus_dataset"
+TABLE = re.findall(r"^\| (\d+) \| `(\w+)` \|.*\| (.*) \|$", (ROOT / "docs/pages/architecture.md").read_text(), re.M)
+RANK = {folder: int(rank) for rank, folder, _ in TABLE}
+LIBRARIES = {folder: set(re.findall(r"`(\w+)`", libraries)) for _, folder, libraries in TABLE}
+EVERYWHERE = {"numpy", "pandas", "pyarrow", *sys.stdlib_module_names}
 
 
-def modules() -> list[str]:
-    return sorted(
-        path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for path in PACKAGE.rglob("*.py")
-    )
+def imports() -> Iterator[tuple[str, str]]:
+    """Each file of the package, relative to it, with each module that it imports."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                names = [alias.name for alias in node.names] if node.module == "rhombus_dataset" else [""]
+                yield from ((str(path.relative_to(PACKAGE)), f"{node.module}.{name}".strip(".")) for name in names)
+            elif isinstance(node, ast.Import):
+                yield from ((str(path.relative_to(PACKAGE)), alias.name) for alias in node.names)
 
 
-def imports(module: str) -> set[str]:
-    path = PACKAGE / Path(*module.split("."))
-    source = (path / "__init__.py") if path.is_dir() else path.with_suffix(".py")
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import hides its layer"
-            if node.module == "rhombus_dataset":
-                found |= {f"rhombus_dataset.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module or "")
-    return found
+def test_imports_climb_the_ranks_and_libraries_stay_in_their_folder() -> None:
+    assert {path.split("/")[0].removesuffix(".py") for path, _ in imports()} == set(RANK)
+    for path, module in imports():
+        folder, (top, _, inner) = path.split("/")[0].removesuffix(".py"), module.partition(".")
+        target = inner.split(".")[0]
+        if top != "rhombus_dataset":
+            assert top in EVERYWHERE | LIBRARIES[folder], f"{path} imports {top}"
+        elif target != folder and not RANK[target] == RANK[folder] == 1:  # the vocabulary is one folder
+            assert RANK[target] < RANK[folder], f"{path} imports {target}, which is not below it"
 
 
-def rooms(module: str) -> set[str]:
-    return {name.split(".")[1] for name in imports(module) if name.startswith("rhombus_dataset.")}
-
-
-def test_every_module_has_its_layer() -> None:
-    assert {module.split(".")[0] for module in modules()} <= set(LEVEL)
-
-
-@pytest.mark.parametrize("module", modules())
-def test_imports_climb_one_way(module: str) -> None:
-    room = module.split(".")[0]
-    for other in rooms(module) - {room}:
-        assert LEVEL[other] <= LEVEL[room], f"{module} imports {other}, which stands below it"
-
-
-@pytest.mark.parametrize("module", [m for m in modules() if m.split(".")[0] in CONSUMERS])
-def test_consumers_never_import_the_building_side(module: str) -> None:
-    assert not rooms(module) & BUILDING
-
-
-@pytest.mark.parametrize("module", [m for m in modules() if m.split(".")[0] in BUILDING | {"build"}])
-def test_the_building_side_never_imports_consumers(module: str) -> None:
-    assert not rooms(module) & CONSUMERS
+def test_consumers_of_a_dataset_never_import_the_building_side() -> None:
+    building = ("rhombus_dataset.building", "rhombus_dataset.sources", "rhombus_dataset.store.journal")
+    consumers = ("dataset", "plots", "pytorch", "cards", "exports", "labels", "quality", "reports")
+    for path, module in imports():
+        assert not (path.startswith(consumers) and module.startswith(building)), f"{path} imports {module}"
 
 
 def test_the_server_and_the_http_source_share_only_the_vocabulary() -> None:
-    assert rooms("sources.rhombus") <= VOCABULARY | {"sources"}
-    for module in modules():
-        if module.split(".")[0] == "server" or module.startswith("sources.recordings"):
-            assert "rhombus_dataset.sources.rhombus" not in imports(module)
+    for path, module in imports():
+        if path.startswith("sources/rhombus/"):
+            inner = module.removeprefix("rhombus_dataset.").split(".")[0]
+            assert RANK.get(inner, 1) == 1 or module.startswith("rhombus_dataset.sources"), f"{path}: {module}"
+            assert "recordings" not in module, path
+        if path.startswith(("server/", "sources/recordings/")):
+            assert not module.startswith("rhombus_dataset.sources.rhombus"), path
 
 
-@pytest.mark.parametrize("module", modules())
-def test_each_foreign_library_has_its_own_place(module: str) -> None:
-    for library, places in OWN_PLACE.items():
-        if any(name.split(".")[0] == library for name in imports(module)):
-            assert any(module == place or module.startswith(place + ".") for place in places), library
+def test_the_house_stays_small() -> None:
+    """Few entries at the top, no long module, no long list of parameters."""
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 30
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                count = len([a for a in arguments if a.arg not in ("self", "cls")])
+                assert count <= 8, f"{path}: {node.name} takes {count}"
+
+
+def test_no_public_function_has_the_name_of_a_module() -> None:
+    public = ast.literal_eval(re.findall(r"__all__ = (\[.*?\])", (PACKAGE / "__init__.py").read_text(), re.S)[0])
+    assert not set(public) & {path.stem for path in PACKAGE.iterdir()}
+
+
+def test_opencv_is_set_up_only_in_imaging() -> None:
+    calls = [path for path in PACKAGE.rglob("*.py") if "setNumThreads" in path.read_text()]
+    assert calls == [PACKAGE / "imaging" / "threads.py"]
 
 
 def test_the_base_package_imports_without_the_extras() -> None:

@@ -1,4 +1,4 @@
-"""Frames taken back out of a dataset: a person's right, a court's order."""
+"""Erase frames from a dataset for good: a person's right, or a court's order."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhombus_dataset.building.commit import finalize_shard, roll_forward
-from rhombus_dataset.building.reuse import CommittedFrames, ErasedFrames
+from rhombus_dataset.building.passes import scout_folder_of, write_derived_files
+from rhombus_dataset.building.reuse import CommittedFrames, ErasedFrames, KnownFrames
 from rhombus_dataset.building.run import journal_of
 from rhombus_dataset.errors import UsageError, nearest
 from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
+from rhombus_dataset.plan.values import parse_moment
 from rhombus_dataset.planning.erasures import Erasure, add_erasure
-from rhombus_dataset.planning.lock import Lock, LockedCamera, load_lock
+from rhombus_dataset.planning.lock import Lock, LockedCamera
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
+from rhombus_dataset.planning.schedule import Schedule, Shard
+from rhombus_dataset.store import layout
 from rhombus_dataset.store.annotations import delete_annotations
 from rhombus_dataset.store.files import exclusive_lock
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureOutcome:
-    """``rows``: planned frames that are erased now; ``shards``: how many committed shards were rewritten."""
+    """``rows``: planned frames that are erased now. ``shards``: how many committed shards were rewritten."""
 
     dataset: Path
     camera_name: str
@@ -28,44 +33,56 @@ class ErasureOutcome:
     shards: int
 
 
-def erase_frames(out: Path, camera: str, start: LocalTime | None, end: LocalTime | None) -> ErasureOutcome:
-    """Erase every frame of a camera (name or UUID) from ``start`` to before ``end``; None is without bound.
+def erase_frames(dataset: Path, camera: str, start: str | None, end: str | None) -> ErasureOutcome:
+    """Erase every frame of a camera (name or UUID) from ``start`` to before ``end``. See ``api.erase``.
 
-    The images go from data, journals and the report, what was labelled on them from the annotations, and
-    their rows of the manifest become `erased`. Frames of that
-    time that are not built yet are never asked for. Ends what an interrupted erasure has left.
-
-    Raises DatasetError, UsageError for a camera that is not in the dataset, and StorageError.
+    The small images of a scout pass are erased too: an image of a person is one at any size. Also completes an
+    erasure that was interrupted. Raises DatasetError, UsageError and StorageError.
     """
+    bounds = _moment("start", start), _moment("end", end)
+    for folder in (scout_folder_of(dataset), dataset):
+        if folder is not None:
+            outcome = _erase(folder, camera, *bounds)
+            if (folder / layout.CARD_FILE).exists():
+                write_derived_files(folder)
+    return outcome
+
+
+def _erase(out: Path, camera_name: str, start: LocalTime | None, end: LocalTime | None) -> ErasureOutcome:
     lock = load_lock(out)
     schedules = rounds(out, lock)
-    mine = _camera(lock, camera)
-    start_ms = -(2**62) if start is None else moment_ms(start, mine.timezone)
-    end_ms = 2**62 if end is None else moment_ms(end, mine.timezone)
+    camera = _camera(lock, camera_name)
+    start_ms = -(2**62) if start is None else moment_ms(start, camera.timezone)
+    end_ms = 2**62 if end is None else moment_ms(end, camera.timezone)
     if start_ms >= end_ms:
         raise UsageError("the time to erase is empty: --to must be later than --from")
     with exclusive_lock(out):
         roll_forward(out)
-        add_erasure(out, Erasure(mine.uuid, start_ms, end_ms))
-        own = CommittedFrames(out)
-        every = [ErasedFrames(out, schedule) for schedule in schedules]
-        delete_annotations(out, set().union(*(erased.frame_ids() for erased in every)))
+        add_erasure(out, Erasure(camera.uuid, start_ms, end_ms))
+        erasures = [(schedule, ErasedFrames(out, schedule)) for schedule in schedules]
+        delete_annotations(out, set().union(*(erased.frame_ids() for _, erased in erasures)))
         rows = shards = 0
-        pairs = zip(schedules, every, strict=True)
-        for schedule, erased, shard in [(s, erased, shard) for s, erased in pairs for shard in s.shards]:
-            gone = erased.of(shard)
-            if not gone.any():
-                continue
-            rows += int(gone.sum())
-            journal = journal_of(out, schedule, shard)
-            first = shard.start
-            journal.recover()
-            journal.keep_only(lambda row, gone=gone, first=first: not gone[row - first])  # type: ignore[misc]
-            if own.stands(shard):
-                before = own.outcomes(shard)
-                finalize_shard(out, schedule, shard, lock.data_format, journal, own, [erased])
-                shards += own.outcomes(shard) != before
-    return ErasureOutcome(out, mine.name, rows, shards)
+        for schedule, erased in erasures:
+            for shard in schedule.shards:
+                erased_rows = int(erased.provides(shard).sum())
+                if erased_rows:
+                    rows += erased_rows
+                    shards += _rewrite(out, schedule, shard, erased)
+    return ErasureOutcome(out, camera.name, rows, shards)
+
+
+def _rewrite(out: Path, schedule: Schedule, shard: Shard, erased: ErasedFrames) -> bool:
+    """Remove the erased rows from the journal and the files of a shard. Return whether its files changed."""
+    is_erased, first = erased.provides(shard), shard.start
+    journal = journal_of(out, schedule, shard)
+    journal.recover()
+    journal.keep_only(lambda row: not is_erased[row - first])
+    committed = CommittedFrames(out)
+    if not committed.has(shard):
+        return False
+    before = committed.outcomes(shard)
+    finalize_shard(out, schedule, shard, journal, KnownFrames(committed, (erased,)))
+    return committed.outcomes(shard) != before
 
 
 def _camera(lock: Lock, wanted: str) -> LockedCamera:
@@ -75,6 +92,18 @@ def _camera(lock: Lock, wanted: str) -> LockedCamera:
     names = [camera.name for camera in lock.cameras]
     meant = nearest(wanted, names)
     raise UsageError(
-        f"{wanted!r} is no camera of this dataset ({', '.join(names[:10])})"
+        f"{wanted!r} is not a camera of this dataset ({', '.join(names[:10])})"
         + (f"; did you mean {meant}?" if meant else "")
     )
+
+
+def _moment(name: str, text: str | None) -> LocalTime | None:
+    if text is None:
+        return None
+    try:
+        moment = LocalTime.model_validate(parse_moment(text))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if moment.now:
+        raise UsageError(f"{name}: expected a date or a time, got now")
+    return moment

@@ -1,10 +1,10 @@
-"""One frame, from its request to its outcome: the quota, the tries, the checks and the masks."""
+"""One frame, from its request to its outcome: quota, attempts, checks and masks."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,80 +19,87 @@ from rhombus_dataset.imaging import jpeg
 from rhombus_dataset.sources import FrameSource
 
 BACKOFF_BASE_S: Final = 1.0
+"""Upper bound in seconds of the first pause before a retry. It doubles with each attempt."""
 BACKOFF_CAP_S: Final = 60.0
-TRIES_FOR_DAMAGE: Final = 3
-"""A damaged image may have been damaged on the way; one that stays damaged is `corrupt`."""
+"""The longest pause before a retry, in seconds."""
+ATTEMPTS_FOR_DAMAGE: Final = 3
+"""Attempts for a damaged image: it may have been damaged in transit. After them the frame is `corrupt`."""
 UNREACHABLE_LIMIT_S: Final = 60.0
-"""A host that has answered before and is silent for this long stops the build."""
+"""Seconds without an answer after which a host that has answered before stops the build."""
 UNREACHABLE_AT_START_S: Final = 10.0
-"""The same for a host that has never answered: more likely a wrong address than a bad moment."""
+"""The same for a host that has never answered: its address is probably wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """403: of this camera only, or of the key. The answers of other cameras tell which."""
+    """403: either this camera or the key is refused. The answers of other cameras show which."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The camera seems to be down: ask again later. ``tries`` have been made for the frame so far."""
+    """The camera seems to be down: request the frame later. ``attempts`` were made for it so far."""
 
-    tries: int
+    attempts: int
 
 
-OnTry = Callable[[str | None, int], bool]
-"""Told of each try: why the camera may be down, or None; and how many tries the frame has had, if that was the
-last, or 0. Returns whether the frame's own tries are to go on, or end; if not, it is deferred."""
+OnAttempt = Callable[[str | None, int], bool]
+"""Called after each attempt with two arguments: why the camera may be down, or None; and the number of attempts
+made for the frame if that was the last one, else 0. Returns whether to continue with the frame; if not, it is
+deferred.
+"""
 
 
 class Fetcher:
-    """Fetches frames from ``source`` under ``quota``, with up to ``tries`` requests each.
+    """Fetches frames from ``source`` under the quota, with up to ``max_attempts`` requests for each.
 
-    Safe to use from many threads. What is transient is tried again after a pause drawn from
-    [0, min(60 s, 1 s doubled each time)], as long as the frame takes no more than ``deadline_s`` in all; a
-    ``Retry-After`` holds all threads, is not a try and takes none of a frame's time; what is permanent is
-    not tried again. ``on_retry`` is told of every try that failed.
+    Safe to use from many threads. After a transient failure the frame is requested again. The pause before that is
+    drawn uniformly from [0, min(60 s, 1 s doubled with each attempt)], and the frame as a whole takes at most
+    ``deadline_s``. A ``Retry-After`` delays all threads, is not an attempt, and does not count against the
+    deadline. After a permanent failure there is no retry. ``on_retry`` is called for every failed attempt with
+    another to follow.
     """
 
     def __init__(
         self,
         source: FrameSource,
-        quota: RateLimiter,
-        tries: int,
+        rate_limiter: RateLimiter,
+        max_attempts: int,
         on_retry: Callable[[FrameRequest, str], None],
         deadline_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
-        self._quota = quota
-        self._tries = tries
+        self._rate_limiter = rate_limiter
+        self._max_attempts = max_attempts
         self._on_retry = on_retry
         self._deadline_s = deadline_s
         self._clock = clock
         self._random = random.Random()
         self._silent_since_s: float | None = None
         self._has_answered = False
-        self._requests = itertools.count()
+        self._requests = 0
+        self._counting = threading.Lock()
 
     def fetch(
         self,
         request: FrameRequest,
         masks: Sequence[Polygon] = (),
-        tries: int = 0,
-        on_try: OnTry = lambda *_: True,
+        attempts: int = 0,
+        on_attempt: OnAttempt = lambda *_: True,
     ) -> Outcome | Refused | Deferred:
-        """The outcome of one planned frame, for which ``tries`` have been made before.
+        """Return the outcome of one planned frame, for which ``attempts`` were made before.
 
-        Raises AccessRefused for a 401, HostUnreachable when nothing answers, and quota.Stopped when the
-        build is stopping.
+        Raises AccessRefused for a 401, HostUnreachable when the host does not answer, and Stopped when the build
+        is stopping.
         """
         unreachable = 0
         spent_s = 0.0
         while True:
-            sent_s = self._quota.acquire()
-            next(self._requests)
+            sent_s = self._rate_limiter.acquire()
+            with self._counting:
+                self._requests += 1
             began_s = self._clock()
             reply = self._source.get(request)
             if isinstance(reply, wire.Unreachable):
@@ -105,7 +112,7 @@ class Fetcher:
             unreachable = 0
             if isinstance(reply, wire.Throttled):
                 self._on_retry(request, f"429, Retry-After {reply.retry_after_s:g} s")
-                self._quota.throttled(sent_s, reply.retry_after_s)
+                self._rate_limiter.throttled(sent_s, reply.retry_after_s)
                 continue
             if isinstance(reply, wire.Denied):
                 if reply.http_status == 401:
@@ -114,51 +121,53 @@ class Fetcher:
             spent_s += self._clock() - began_s
             outcome, allowed = self._judge(reply, request, masks)
             is_down = isinstance(reply, wire.Transient) and reply.camera_down
-            is_last = tries + 1 >= min(allowed, self._tries)
-            if not on_try(outcome.reason if is_down else None, tries + 1 if is_last else 0):
+            is_last = attempts + 1 >= min(allowed, self._max_attempts)
+            if not on_attempt(outcome.reason if is_down else None, attempts + 1 if is_last else 0):
                 self._on_retry(request, outcome.reason or "")
-                return Deferred(tries)
-            tries += 1
+                return Deferred(attempts)
+            attempts += 1
             if outcome.status in (Status.OK, Status.MISSING) or is_last:
                 return outcome
-            pause_s = self._random.uniform(0, _ceiling_s(tries))
+            pause_s = self._random.uniform(0, _ceiling_s(attempts))
             if spent_s + pause_s > self._deadline_s:
                 return outcome
             self._on_retry(request, outcome.reason or "")
-            self._quota.sleep(pause_s)
+            self._rate_limiter.sleep(pause_s)
             spent_s += pause_s
 
     def close(self) -> None:
-        """Cut what is under way: those who wait for it end with quota.Stopped if the build is stopping."""
+        """Cut the requests in flight. Threads that wait for them get Stopped if the build is stopping."""
         self._source.close()
 
     @property
     def requests(self) -> int:
-        """How many requests have been sent."""
-        # The counter is read as it prints itself: next() is atomic, and += is not.
-        return int(repr(self._requests)[6:-1])
+        """The number of requests sent so far."""
+        with self._counting:
+            return self._requests
 
     def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Outcome, int]:
-        """The outcome if no more is tried, and how many tries this kind of outcome is worth."""
+        """Return the outcome if there is no further attempt, and the most attempts that this kind of reply
+        deserves.
+        """
         match reply:
             case wire.Image(image=image, mime_type=mime_type, warning=warning):
                 if mime_type not in jpeg.MIME_TYPES:
                     reason = f"not a JPEG but {mime_type[:80]}"
-                    return Outcome(Status.CORRUPT, reason=reason), TRIES_FOR_DAMAGE
+                    return Outcome(Status.CORRUPT, reason=reason), ATTEMPTS_FOR_DAMAGE
                 try:
                     return stored_frame(image, masks, request, warning), 1
                 except jpeg.DamagedImage as error:
-                    return Outcome(Status.CORRUPT, reason=str(error)[:200]), TRIES_FOR_DAMAGE
+                    return Outcome(Status.CORRUPT, reason=str(error)[:200]), ATTEMPTS_FOR_DAMAGE
             case wire.NoFrame(reason=reason):
                 return Outcome(Status.MISSING, reason=reason), 1
-            case wire.Transient(reason=reason, max_tries=max_tries):
-                return Outcome(Status.FAILED, reason=reason), max_tries or self._tries
+            case wire.Transient(reason=reason, max_attempts=max_attempts):
+                return Outcome(Status.FAILED, reason=reason), max_attempts or self._max_attempts
             case wire.Rejected(reason=reason):
                 return Outcome(Status.FAILED, reason=reason), 1
             case _:
                 raise TypeError(f"unexpected reply {type(reply).__name__}")
 
-    def _wait_for_host(self, reply: wire.Unreachable, times: int) -> None:
+    def _wait_for_host(self, reply: wire.Unreachable, failures: int) -> None:
         now_s = self._clock()
         if self._silent_since_s is None:
             self._silent_since_s = now_s
@@ -166,20 +175,18 @@ class Fetcher:
         if now_s - self._silent_since_s > limit_s or reply.reason.startswith("TLS"):
             raise HostUnreachable(
                 f"no answer from the source: {reply.reason}. Check the network, the plan's url and "
-                "any proxy; then run the same build again to go on."
+                "any proxy; then run the same build again to continue."
             )
-        self._quota.sleep(self._random.uniform(0, _ceiling_s(times)))
+        self._rate_limiter.sleep(self._random.uniform(0, _ceiling_s(failures)))
 
 
-def _ceiling_s(times: int) -> float:
-    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(times - 1, 10))
+def _ceiling_s(failures: int) -> float:
+    """Return the longest pause in seconds after this many failures."""
+    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(failures - 1, 10))
 
 
 def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Outcome:
-    """The ``ok`` outcome for an image that came: masked, measured and hashed.
-
-    Raises jpeg.DamagedImage.
-    """
+    """Return the ``ok`` outcome for a received image: masked, measured and hashed. Raises jpeg.DamagedImage."""
     stored = jpeg.paint_masks(image, masks, request.geometry) if masks else image
     return Outcome(
         status=Status.OK,
@@ -192,7 +199,7 @@ def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, 
 
 
 def access_advice(reason: str) -> str:
-    """Why the key was probably refused, and what to do."""
+    """Return a message that says why the key was probably refused and what to do."""
     return (
         f"the API refuses the key ({reason}). Likely causes: the key is wrong or expired; it belongs to "
         "the other region (EU organisations use https://api2.eu.rhombussystems.com); the plan's "

@@ -1,4 +1,4 @@
-"""How a build tells how far it is: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress of a build: a bar on a terminal, a line from time to time in a log."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any, Final, Self, TextIO
 
 from tqdm import tqdm
 
+from rhombus_dataset.building.events import BuildEvents
 from rhombus_dataset.frame import Status
-from rhombus_dataset.planning.schedule import Schedule
+from rhombus_dataset.planning.schedule import Schedule, Shard
 
 LINE_INTERVAL_S: Final = 10.0
+"""Seconds between two lines where the output is not a terminal."""
 
 
-class Progress:
-    """Hand ``on_start`` and ``on_frame`` to a build. Writes to ``stream``; to nowhere if it is None.
+class ProgressDisplay(BuildEvents):
+    """Writes the progress to ``stream``, or to nowhere if it is None.
 
-    For what is not built, ``begin`` with the number of frames, and call ``on_frame`` for each.
+    For work that is not a build, call ``begin`` with the number of frames, and ``on_frame`` for each.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -40,13 +42,14 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def on_start(self, schedule: Schedule, committed: int) -> None:
-        self.begin(len(schedule), committed)
+    def on_start(self, schedule: Schedule, known: int, shards: int) -> None:
+        self.begin(len(schedule), known)
         if self._stream is not None and self._bar is None:
-            self._stream.write(f"{self._total} frames planned, {committed} of them built already\n")
+            self._stream.write(f"{self._total:,} frames planned, {known:,} of them already built\n")
             self._stream.flush()
 
     def begin(self, total: int, done: int = 0) -> None:
+        """Start again at ``done`` of ``total`` frames."""
         self._total, self._done = total, done
         self._counts.clear()
         if self._bar is not None:
@@ -55,9 +58,14 @@ class Progress:
             self._bar = tqdm(total=total, initial=done, unit="frame", file=self._stream, dynamic_ncols=True)
 
     def on_note(self, text: str) -> None:
-        """Something that its reader should know, on a line of its own."""
         if self._stream is not None:
             tqdm.write(text, file=self._stream)
+
+    def on_torn_journal(self, shard: Shard, cut_bytes: int) -> None:
+        self.on_note(
+            f"{shard.stem}: the last {cut_bytes:,} bytes of its journal were incomplete and were removed; "
+            "their frame is requested again"
+        )
 
     def on_frame(self, status: Status) -> None:
         with self._lock:
@@ -71,6 +79,6 @@ class Progress:
                 self._bar.update()
             elif self._stream is not None and time.monotonic() >= self._next_line_s:
                 self._next_line_s = time.monotonic() + LINE_INTERVAL_S
-                counts = ", ".join(f"{n} {s}" for s, n in sorted(self._counts.items()))
-                self._stream.write(f"{self._done} of {self._total} frames ({counts})\n")
+                counts = ", ".join(f"{n:,} {s}" for s, n in sorted(self._counts.items()))
+                self._stream.write(f"{self._done:,} of {self._total:,} frames ({counts})\n")
                 self._stream.flush()

@@ -1,9 +1,9 @@
-"""One token bucket for every thread of a build: the organisation's quota is not ours alone.
+"""One token bucket for all threads of a build: other systems of the organisation use the same quota.
 
-The rate that the plan allows is a cap. What the cloud allows besides is found out by its 429s: its bucket is
-empty at each of them, so what it let through between two, over the time between them, is its rate. After
-one, the rate comes down to nine tenths of that and creeps up again by a cubic: quickly back to what was
-known to work, long about there, then ever faster (the shape is that of RFC 9438, section 4.1).
+The rate in the plan is an upper limit. The limit of the cloud is measured by its 429 answers: its bucket is empty
+at each of them, so the number of requests it let through between two, divided by the time between them, is its
+rate. After a 429 the rate falls to nine tenths of that. Then it rises by a cubic function: fast to the rate that
+worked before, slowly around it, then faster and faster (the shape of RFC 9438, section 4.1).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Callable
 from typing import Final
 
 DECREASE: Final = 0.9
-"""What is left of the rate after a 429."""
+"""The factor by which a 429 lowers the rate."""
 TRUSTED_DROP: Final = 0.8
-"""One 429 is trusted to lower what is known by no more: others may have emptied the bucket while we paused."""
+"""The lowest factor by which one 429 changes the measured rate: other systems may have emptied the bucket."""
 BACK_AFTER_S: Final = 10.0
-"""So long after a 429 the rate is what it was."""
+"""Seconds after a 429 until the rate is again what it was before."""
 MIN_RATE_PER_S: Final = 0.02
-"""The rate never comes down further: nothing would be learnt any more."""
+"""Requests a second below which the rate never falls: slower probes would measure nothing."""
 LIMITED_BURST_S: Final = 0.1
-"""Below the cap, only so many seconds' worth of tokens are saved up: requests go out evenly."""
+"""Below the upper limit, the bucket holds tokens for this many seconds: requests are then sent evenly."""
 
 
 class Stopped(Exception):
-    """The build is stopping: whoever waits goes home."""
+    """The build is stopping: raised in threads that wait for the quota."""
 
 
 class RateLimiter:
-    """Lets ``rate_per_s`` requests a second through at most, and up to ``burst`` at once after a rest.
+    """Allows at most ``rate_per_s`` requests a second, and up to ``burst`` at once after a pause.
 
-    ``throttled`` holds everybody back and lowers the rate, as a 429 asks for. Thread-safe. ``clock`` is
-    monotonic seconds.
+    ``throttled`` delays all threads and lowers the rate, as a 429 demands. Thread-safe. ``clock`` returns monotonic
+    seconds.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class RateLimiter:
         self._tokens = float(burst)
         self._filled_s = clock()
         self._closed_until_s = float("-inf")
-        # What is known of the cloud's own limit, from the last 429 that told something new.
+        # The limit of the cloud as measured at the last 429 that gave new information.
         self._known_per_s: float | None = None
         self._learnt_s = float("-inf")
         self._passed_since = 0
 
     def acquire(self) -> float:
-        """Wait for a token. Returns the time at which it was given. Raises Stopped when the build stops."""
-        # One waits for the token, the others for their turn: whoever is let through has seen the last 429.
+        """Wait for a token. Return the time at which it was granted. Raises Stopped when the build stops."""
+        # One thread waits for the token, the others for this lock: each sees the latest 429 before it sends.
         while not self._turn.acquire(timeout=0.5):
             if self._stop.is_set():
                 raise Stopped
@@ -79,9 +79,9 @@ class RateLimiter:
             self._turn.release()
 
     def throttled(self, sent_s: float, retry_after_s: float) -> None:
-        """A request whose token was given at ``sent_s`` got a 429: let nobody through for that long.
+        """Note that a request whose token was granted at ``sent_s`` got a 429: no token for ``retry_after_s``.
 
-        Of several that were under way together, only the first lowers the rate.
+        Of several requests in flight at the same time, only the first lowers the rate.
         """
         with self._lock:
             now_s = self._clock()
@@ -106,7 +106,7 @@ class RateLimiter:
 
     @property
     def rate_per_s(self) -> float:
-        """The rate at which requests are let through now."""
+        """The current rate in requests a second."""
         with self._lock:
             return self._rate_per_s(self._clock())
 

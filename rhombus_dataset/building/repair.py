@@ -1,14 +1,13 @@
-"""Damaged shards go back to "not yet built"; what is whole in them is kept in their journals."""
+"""Repair a dataset: damaged shards become "not yet built"; their undamaged frames are kept in their journals."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rhombus_dataset.building.commit import roll_forward
 from rhombus_dataset.building.reuse import ErasedFrames, frame_of, stored_frames
@@ -16,46 +15,65 @@ from rhombus_dataset.building.run import journal_of
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.imaging import jpeg
-from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.schedule import Schedule, Shard
-from rhombus_dataset.store import layout, manifest
+from rhombus_dataset.quality.verification import VerifyReport, verify_dataset
+from rhombus_dataset.store import data_files, layout, manifest
 from rhombus_dataset.store.files import exclusive_lock, remove
 
 
-def reopen_shards(out: Path, stems: Iterable[str]) -> tuple[int, int]:
-    """Take the shards named ``stems`` apart. Returns how many rows were kept, and how many are to be asked for.
+def repair_dataset(dataset: Path) -> VerifyReport:
+    """Verify a dataset, and reopen its damaged shards. Return the report of the dataset as it was before.
 
-    Every image that is kept has been compared with its sha256 and decoded. Raises DatasetError where the
-    lock is damaged, and StorageError.
+    Raises DatasetError and StorageError.
+    """
+    report = verify_dataset(dataset)
+    stems = sorted({problem.shard for problem in report.problems if problem.shard is not None})
+    prefix = f"{layout.SCOUT_FOLDER}/"
+    of_pass = [stem.removeprefix(prefix) for stem in stems if stem.startswith(prefix)]
+    own = [stem for stem in stems if not stem.startswith(prefix)]
+    kept = to_refetch = 0
+    for folder, of_folder in ((dataset, own), (dataset / layout.SCOUT_FOLDER, of_pass)):
+        if of_folder:
+            of_whole, of_damaged = reopen_shards(folder, of_folder)
+            kept, to_refetch = kept + of_whole, to_refetch + of_damaged
+    return replace(report, repaired=tuple(stems), kept=kept, lost=to_refetch)
+
+
+def reopen_shards(out: Path, stems: Iterable[str]) -> tuple[int, int]:
+    """Move the undamaged frames of the shards ``stems`` to their journals, and remove the shards.
+
+    Return how many rows were kept, and how many the next build requests. Every image that is kept was compared with
+    its sha256 and decoded. Raises DatasetError where the lock is damaged, and StorageError.
     """
     schedules = rounds(out, load_lock(out))
     wanted = set(stems)
-    kept = lost = 0
+    kept = to_refetch = 0
     with exclusive_lock(out):
         roll_forward(out)
         for schedule, shard in [(s, shard) for s in schedules for shard in s.shards]:
             if shard.stem in wanted:
-                rows = _take_apart(out, schedule, shard)
+                rows = _reopen(out, schedule, shard)
                 kept += rows
-                lost += shard.stop - shard.start - rows
-    return kept, lost
+                to_refetch += shard.stop - shard.start - rows
+    return kept, to_refetch
 
 
-def _take_apart(out: Path, schedule: Schedule, shard: Shard) -> int:
+def _reopen(out: Path, schedule: Schedule, shard: Shard) -> int:
     ids = schedule.planned_table(shard.start, shard.stop).column("frame_id").to_pylist()
     row_of = {frame_id: shard.start + i for i, frame_id in enumerate(ids)}
-    gone = ErasedFrames(out, schedule).of(shard)
+    erased = ErasedFrames(out, schedule).provides(shard)
     journal = journal_of(out, schedule, shard)
     known = set(journal.recover())
     for frame_id, frame in _whole_frames(out, shard):
         row = row_of.get(frame_id)
-        if row is not None and row not in known and not gone[row - shard.start]:
+        if row is not None and row not in known and not erased[row - shard.start]:
             journal.append(row, frame)
             known.add(row)
     journal.sync()
     journal.release()
-    # The slice goes first: without it, what is left of the data counts for nothing.
+    # The slice is removed first: without it, the rest of the data does not count.
     remove(out / layout.manifest_file(shard.stem))
     remove(out / layout.data_file(shard.stem))
     remove(out / layout.data_folder(shard.stem))
@@ -82,7 +100,7 @@ def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
 
 
 def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
-    """Without a manifest slice: the images, which carry their own columns."""
+    """Yield the undamaged frames of a shard without a manifest slice: its data has most columns too."""
     path = out / layout.data_file(shard.stem)
     if not path.is_file():
         folder = out / layout.data_folder(shard.stem)
@@ -94,22 +112,12 @@ def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
                 yield path.stem, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
         return
     try:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                for row in _rows(file, group):
-                    image = (row["image"] or {}).get("bytes") or b""
-                    if hashlib.sha256(image).hexdigest() == row["sha256"] and _measured(image) is not None:
-                        yield row["frame_id"], frame_of(row | {"warning": None}, image)
+        for row in data_files.read_rows(path):
+            image = (row["image"] or {}).get("bytes") or b""
+            if hashlib.sha256(image).hexdigest() == row["sha256"] and _measured(image) is not None:
+                yield row["frame_id"], frame_of(row | {"warning": None}, image)
     except (OSError, pa.ArrowException):
         return
-
-
-def _rows(file: pq.ParquetFile, group: int) -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = file.read_row_group(group).to_pylist()
-    except (OSError, pa.ArrowException):
-        return []
-    return rows
 
 
 def _measured(image: bytes) -> Measures | None:

@@ -1,57 +1,58 @@
-"""Frames that need no request: they stand in a dataset already, or may not be had any more."""
+"""Frames that need no request: they are in a dataset already, or were erased."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Measures, Outcome, Status
 from rhombus_dataset.planning.erasures import erased_rows, read_erasures
-from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.schedule import Schedule, Shard
-from rhombus_dataset.store import layout, manifest, schema
+from rhombus_dataset.store import data_files, layout, manifest, schema
 from rhombus_dataset.store.journal import Journal
 
 ERASED_REASON: Final = "erased on request"
 
 
 class FrameProvider(Protocol):
-    """A place that some of a schedule's frames can be taken from."""
+    """A place from which some frames of a schedule are taken without a request."""
 
-    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
-        """Which rows of ``shard`` it has: bool, one a row."""
+    def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Return which rows of ``shard`` it provides: bool, one for each row."""
         ...
 
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
-        """Append ``rows`` of the schedule, which it has, to the shard's journal."""
+        """Append these rows of the schedule to the shard's journal. It must provide all of them."""
         ...
 
 
 class CommittedFrames:
-    """What stands in the dataset itself, but for the rows whose status is one of ``retry``."""
+    """The committed rows of the dataset itself, except those whose status is in ``retry``."""
 
     def __init__(self, out: Path, retry: frozenset[Status] = frozenset()) -> None:
         self._out = out
         self._retry = [str(status) for status in retry]
 
-    def stands(self, shard: Shard) -> bool:
+    def has(self, shard: Shard) -> bool:
+        """Return whether the shard is committed."""
         return self._path(shard).exists()
 
-    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
-        if not self.stands(shard):
+    def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        if not self.has(shard):
             return np.zeros(shard.stop - shard.start, np.bool_)
         return ~np.isin(manifest.read_statuses(self._path(shard)), self._retry)
 
     def outcomes(self, shard: Shard) -> list[tuple[str, str | None, str | None]]:
-        """Status, reason and sha256 of each row."""
+        """Return status, reason and sha256 of each row of a committed shard."""
         table = manifest.read_slice(self._path(shard)).select(["status", "reason", "sha256"])
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
@@ -65,7 +66,7 @@ class CommittedFrames:
 
 
 class ReusedFrames:
-    """What an earlier dataset holds of the same cameras, times, geometries and masks."""
+    """The frames of an earlier dataset with the same camera, time, geometry and masks."""
 
     def __init__(self, old: Path, schedule: Schedule) -> None:
         self._old = old
@@ -88,18 +89,18 @@ class ReusedFrames:
         every = np.concatenate(ids)
         order = np.argsort(every)
         self._ids, self._places = every[order], np.concatenate(places)[order]
-        self._has: dict[str, npt.NDArray[np.bool_]] = {}
+        self._provided: dict[str, npt.NDArray[np.bool_]] = {}
 
-    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+    def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
         """As :meth:`Holdings.of`. Every image is read and compared with its sha256."""
-        if shard.stem not in self._has:
+        if shard.stem not in self._provided:
             has = np.zeros(shard.stop - shard.start, np.bool_)
             at = self._find(shard)
             for number, rows in _by_slice(self._places, at):
                 table = self._table(number, at[rows])
                 has[[rows[i] for i, _ in stored_frames(self._old, table)]] = True
-            self._has[shard.stem] = has
-        return self._has[shard.stem]
+            self._provided[shard.stem] = has
+        return self._provided[shard.stem]
 
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
         at = np.full(shard.stop - shard.start, -1, np.int64)
@@ -110,7 +111,7 @@ class ReusedFrames:
             _append(journal, [shard.start + int(i) for i in places], frames, self._old)
 
     def _find(self, shard: Shard) -> npt.NDArray[np.int64]:
-        """For each row, where its frame stands in the sorted ids; -1 where it does not."""
+        """Return for each row the place of its frame in the sorted ids, or -1."""
         table = self._schedule.planned_table(shard.start, shard.stop)
         wanted = table.column("frame_id").to_numpy().astype("S20")
         at = np.searchsorted(self._ids, wanted)
@@ -120,12 +121,12 @@ class ReusedFrames:
 
     def _table(self, number: int, at: npt.NDArray[np.int64]) -> pa.Table:
         if number not in self._tables:
-            self._tables = {number: manifest.read_slice(self._paths[number])}  # neighbours come next
+            self._tables = {number: manifest.read_slice(self._paths[number])}  # the next rows are usually in it too
         return self._tables[number].take(pa.array(self._places[at, 1]))
 
 
 class ErasedFrames:
-    """Frames that were erased from this dataset, and may not come back by any way."""
+    """Frames that were erased from this dataset. They must not return in any way."""
 
     def __init__(self, out: Path, schedule: Schedule) -> None:
         self._schedule = schedule
@@ -134,17 +135,17 @@ class ErasedFrames:
     def __bool__(self) -> bool:
         return bool(self._erasures)
 
-    def of(self, shard: Shard) -> npt.NDArray[np.bool_]:
+    def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
         return erased_rows(self._erasures, self._schedule, shard)
 
     def frame_ids(self) -> set[str]:
-        """Of every row that is erased, built or not."""
+        """Return the ids of all erased rows, whether their shard was built or not."""
         found: set[str] = set()
         for shard in self._schedule.shards:
-            gone = self.of(shard)
-            if gone.any():
+            erased = self.provides(shard)
+            if erased.any():
                 ids = self._schedule.planned_table(shard.start, shard.stop).column("frame_id")
-                found.update(ids.filter(pa.array(gone)).to_pylist())
+                found.update(ids.filter(pa.array(erased)).to_pylist())
         return found
 
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
@@ -152,10 +153,27 @@ class ErasedFrames:
             journal.append(row, Outcome(Status.ERASED, reason=ERASED_REASON))
 
 
-def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]]:
-    """The frames of manifest rows, by their place in ``table``; those that are damaged are left out.
+@dataclass(frozen=True)
+class KnownFrames:
+    """All frames of a schedule that need no request. Of several ``others`` that provide a row, the first one
+    counts.
+    """
 
-    Rows of one data file must stand together. One row group of images is in memory at a time.
+    committed: CommittedFrames
+    others: tuple[FrameProvider, ...] = ()
+
+    def to_fetch(self, shard: Shard) -> npt.NDArray[np.bool_]:
+        """Return which rows of ``shard`` must be requested: bool, one for each row."""
+        wanted = ~self.committed.provides(shard)
+        for provider in self.others:
+            wanted &= ~provider.provides(shard)
+        return wanted
+
+
+def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]]:
+    """Yield the frames of manifest rows with their place in ``table``; damaged ones are skipped.
+
+    Rows of the same data file must be next to each other. One row group of images is in memory at a time.
     """
     rows = table.to_pylist()
     for i, row in enumerate(rows):
@@ -169,7 +187,7 @@ def stored_frames(folder: Path, table: pa.Table) -> Iterator[tuple[int, Outcome]
 
 
 def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
-    """An ``ok`` row with its image, as it was when it came."""
+    """Return the outcome of an ``ok`` manifest row, with its image, as it was when the frame was received."""
     return Outcome(
         Status.OK,
         warning=_api_warning(row),
@@ -190,27 +208,11 @@ def _images(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, byt
             if name.endswith(".jpg"):
                 yield places[0], (folder / name).read_bytes()
             else:
-                yield from _from_parquet(folder / name, {rows[i]["row"]: i for i in places})
+                by_row = {rows[i]["row"]: i for i in places}
+                for number, image in data_files.read_images(folder / name, by_row.keys()):
+                    yield by_row[number], image
         except (OSError, pa.ArrowException):
             continue
-
-
-def _from_parquet(path: Path, places: dict[int, int]) -> Iterator[tuple[int, bytes]]:
-    with pq.ParquetFile(path) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            wanted = [row for row in places if start <= row < stop]
-            if wanted:
-                try:
-                    column = file.read_row_group(group, columns=["image"]).column("image")
-                except (OSError, pa.ArrowException):
-                    column = None  # the other groups may be whole
-                for row in wanted if column is not None else ():
-                    image = column[row - start].as_py()["bytes"]
-                    if image is not None:
-                        yield places[row], image
-            start = stop
 
 
 def _is_inside(name: str | None) -> bool:
@@ -219,21 +221,21 @@ def _is_inside(name: str | None) -> bool:
 
 
 def _api_warning(row: dict[str, Any]) -> str | None:
-    """The source's own caveat: what the writer adds about sizes is found anew with every shard."""
-    said = (row["warning"] or "").split("; ")
-    if said[-1].startswith(f"{schema.SIZE_WARNING} {row['width']} x {row['height']} "):
-        said.pop()
-    return "; ".join(said) or None
+    """Return the source's own warning: the one about the image's size is computed anew for every shard."""
+    parts = (row["warning"] or "").split("; ")
+    if parts[-1].startswith(f"{schema.SIZE_WARNING} {row['width']} x {row['height']} "):
+        parts.pop()
+    return "; ".join(parts) or None
 
 
 def _by_slice(
     places: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """The slices that hold some of ``at`` (-1: none does), each with the indices into ``at``."""
-    there = np.flatnonzero(at >= 0)
-    numbers = places[at[there], 0]
+    """Yield the number of each slice that holds some of ``at`` (-1: no slice), with the indices into ``at``."""
+    found = np.flatnonzero(at >= 0)
+    numbers = places[at[found], 0]
     for number in np.unique(numbers):
-        yield int(number), there[numbers == number]
+        yield int(number), found[numbers == number]
 
 
 def _append(journal: Journal, rows: Sequence[int], frames: Iterable[tuple[int, Outcome]], source: Path) -> None:

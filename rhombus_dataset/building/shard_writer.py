@@ -1,42 +1,40 @@
-"""One shard, from what was received for it to its committed files.
+"""Write the files of one shard from its journal.
 
-A shard is its data (``data/train-00000-of-00012.parquet``, or a folder of JPEG files of that name) and
-its manifest slice, written last: a shard counts once its slice stands.
+A shard is its data (``data/train-00000-of-00012.parquet``, or a folder of JPEG files of that name) and its manifest
+slice. The slice is written last: a shard is committed once its slice exists.
 """
 
 from __future__ import annotations
 
 import collections
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rhombus_dataset.frame import Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.planning.schedule import Schedule, Shard
-from rhombus_dataset.store import images, layout, manifest, schema
-from rhombus_dataset.store.files import as_storage_error, sha256_of, staged_file, staged_folder
-from rhombus_dataset.store.journal import Journal, JournalReader, Record
+from rhombus_dataset.store import data_files, layout, manifest, schema
+from rhombus_dataset.store.files import as_storage_error
+from rhombus_dataset.store.journal import Journal, Record
 
 MAX_FULL_SIDE_PX: Final = 20_000
-"""No camera has a longer side: an image that implies one was not cropped or scaled as asked."""
+"""Longest side of a full frame in pixels. No camera has a longer one: an image that implies it has another crop or
+scale than requested."""
 
 
 def commit_shard(
     out: Path,
     schedule: Schedule,
     shard: Shard,
-    data_format: Literal["parquet", "jpeg"],
     journal: Journal,
 ) -> collections.Counter[Status]:
-    """Write the files of ``shard`` into the dataset folder ``out``; count the outcomes.
+    """Write the files of ``shard`` into the dataset folder ``out``. Return its rows by status.
 
-    ``journal`` must hold every row of the shard. Memory is bounded by one row group, whatever the
-    size of the shard. Raises StorageError.
+    ``journal`` must hold every row of the shard. Memory is bounded by one row group of images. Raises StorageError.
     """
+    data_format = schedule.data_format
     with as_storage_error(journal.path), journal.reading() as reading:
         by_row = {record.row: record for record in reading.records()}
         records = [by_row[row] for row in range(shard.start, shard.stop)]
@@ -46,10 +44,10 @@ def commit_shard(
         ok_records = [records[i] for i in ok]
         if data_format == "parquet":
             name = layout.data_file(shard.stem)
-            data_sha256 = _write_parquet(out / name, ok_table, ok_records, reading)
+            data_sha256 = data_files.write_parquet(out / name, ok_table, ok_records, reading)
         else:
             name = layout.data_folder(shard.stem)
-            data_sha256 = _write_jpegs(out / name, ok_table, ok_records, reading)
+            data_sha256 = data_files.write_jpegs(out / name, ok_table, ok_records, reading)
     rows = _manifest_table(table, records, name, data_format, _size_warnings(schedule, records))
     for field in schedule.more_fields:
         rows = rows.append_column(field, schedule.more_columns(shard.start, shard.stop)[field.name])
@@ -116,52 +114,11 @@ def _manifest_table(
     return pa.table({**columns, **outcome}, schema=schema.manifest_schema())
 
 
-def _write_parquet(path: Path, table: pa.Table, records: list[Record], reading: JournalReader) -> str:
-    data_schema = schema.data_schema()
-    with staged_file(path) as staged:
-        with images.open_writer(staged, data_schema) as writer:
-            for start, stop in images.row_groups([record.stop - record.start for record in records]):
-                part = table.slice(start, stop - start)
-                names = [f"{frame_id}.jpg" for frame_id in part.column("frame_id").to_pylist()]
-                image = _image_column(names, records[start:stop], reading)
-                writer.write_table(pa.table([image, *part.columns], schema=data_schema))
-        return sha256_of(staged)
-
-
-def _image_column(names: list[str], records: list[Record], reading: JournalReader) -> pa.Array:
-    """The images as Arrow's own buffers, read straight into them from the journal."""
-    offsets = np.zeros(len(records) + 1, np.int32)
-    np.cumsum([record.stop - record.start for record in records], out=offsets[1:])
-    content = np.empty(int(offsets[-1]), np.uint8)
-    target = memoryview(content.data)
-    bounds = offsets.tolist()
-    for record, start, stop in zip(records, bounds[:-1], bounds[1:], strict=True):
-        reading.image_into(record, target[start:stop])
-    encoded = pa.Array.from_buffers(pa.binary(), len(records), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
-    return pa.StructArray.from_arrays([encoded, pa.array(names, pa.string())], fields=list(schema.IMAGE.type))
-
-
-def _write_jpegs(path: Path, table: pa.Table, records: list[Record], reading: JournalReader) -> str:
-    names = [f"{frame_id}.jpg" for frame_id in table.column("frame_id").to_pylist()]
-    files: list[tuple[str, str]] = []
-    with staged_folder(path) as staged:
-        for name, record in zip(names, records, strict=True):
-            (staged / name).write_bytes(reading.image_bytes(record))
-            files.append((name, record.frame.sha256 or ""))
-        pq.write_table(
-            table.add_column(0, "file_name", pa.array(names, pa.string())),
-            staged / layout.JPEG_METADATA_FILE,
-            compression="zstd",
-        )
-        files.append((layout.JPEG_METADATA_FILE, sha256_of(staged / layout.JPEG_METADATA_FILE)))
-    return manifest.folder_sha256(files)
-
-
 def _size_warnings(schedule: Schedule, records: list[Record]) -> dict[int, str]:
-    """Rows whose image was probably not cropped or scaled as asked, and why.
+    """Return a warning for each row whose image probably has another crop or scale than requested.
 
-    The full frame's size is not known. But every image implies a range for it, and the ranges of one
-    camera's images should share a size; those that disagree with most are told.
+    The size of the full frame is not known, but every image implies a range for it. The ranges of one camera's
+    images should have a size in common. Images whose range does not fit that of most others get a warning.
     """
     sizes: dict[str, dict[tuple[Geometry, int, int], list[int]]] = {}
     for record in records:

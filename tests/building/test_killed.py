@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.api import verify
 from tests.building.test_build import files, same_for_each_frame, write_plan
 from tests.building.test_rerun import FAILED, some
 from tests.scripted_server import Answer, Asked, ScriptedServer, scripted_server

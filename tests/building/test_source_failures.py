@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.api import verify
 from rhombus_dataset.building import circuit_breaker
 from rhombus_dataset.building import fetch as fetch_module
 from rhombus_dataset.building.engines import local as local_engine
 from rhombus_dataset.errors import SourceFailing
 from rhombus_dataset.frame import Status
-from rhombus_dataset.quality.verification import verify
 from rhombus_dataset.store.manifest import read_manifest
 from tests.building.test_build import files, same_for_each_frame, write_plan
 from tests.scripted_server import Answer, Asked, frame_answer, jpeg, scripted_server
@@ -65,7 +65,7 @@ def test_a_camera_that_is_offline_for_half_a_build_is_complete_in_the_end(tmp_pa
         rhombus_dataset.build(plan, tmp_path / "steady")
     assert outcome.counts == {Status.OK: 400}
     # Eight tries until it is believed, those under way meanwhile, and a probe now and then.
-    assert len(offline) <= circuit_breaker.DOWN_AFTER_TRIES + 4 + (others[199] - began_s) / 0.2
+    assert len(offline) <= circuit_breaker.DOWN_AFTER_ATTEMPTS + 4 + (others[199] - began_s) / 0.2
     assert files(tmp_path / "out") == files(tmp_path / "steady")
 
 
@@ -78,7 +78,7 @@ def test_a_camera_that_stays_offline_is_given_up_and_the_rest_is_complete(tmp_pa
         tries = sum(asked.body["cameraUuid"][0] == "A" for asked in server.asked)
     assert outcome.complete
     assert outcome.counts == {Status.OK: 300, Status.FAILED: 100}
-    assert tries <= circuit_breaker.DOWN_AFTER_TRIES + 4 + 10
+    assert tries <= circuit_breaker.DOWN_AFTER_ATTEMPTS + 4 + 10
     failed = [row for row in read_manifest(tmp_path / "out").to_pylist() if row["status"] == "failed"]
     assert {row["reason"] for row in failed} == {"CAMERA_NOT_CONNECTED"}
     assert verify(tmp_path / "out").problems == ()
@@ -96,7 +96,7 @@ def test_a_source_that_is_down_as_a_whole_fails_the_build_and_not_the_frames(tmp
         plan = plan_of(tmp_path, server.url)
         with pytest.raises(SourceFailing, match="503: maintenance"):
             rhombus_dataset.build(plan, tmp_path / "out")
-        assert len(server.asked) < 50 + 4 * (circuit_breaker.DOWN_AFTER_TRIES + 4 + 10)
+        assert len(server.asked) < 50 + 4 * (circuit_breaker.DOWN_AFTER_ATTEMPTS + 4 + 10)
         healthy.set()
         outcome = rhombus_dataset.build(plan, tmp_path / "out")
     assert outcome.counts == {Status.OK: 400}

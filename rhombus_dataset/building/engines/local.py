@@ -1,120 +1,91 @@
-"""Builds shards with threads on this machine.
+"""The engine for one machine: fetches with threads and commits with one more.
 
-Rows are handed out in build order, oldest footage first. Every outcome goes to its shard's journal at
-once; a shard whose last row has come is committed while later ones go on, so a slow frame holds up
-nothing but its own shard's commit.
+Rows are requested in build order, oldest footage first. Every outcome is appended to the journal of its shard at
+once. A shard whose last outcome was received is committed while later shards go on, so a slow frame delays only the
+commit of its own shard.
 """
 
 from __future__ import annotations
 
 import bisect
-import collections
 import concurrent.futures
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.building.circuit_breaker import CircuitBreakers, SuccessRate
 from rhombus_dataset.building.commit import finalize_shard
+from rhombus_dataset.building.context import BuildContext
+from rhombus_dataset.building.engines.engine import ShardRecord, ShardSpec
 from rhombus_dataset.building.fetch import Deferred, Fetcher, Refused, access_advice
 from rhombus_dataset.building.rate_limiter import Stopped
-from rhombus_dataset.building.reuse import CommittedFrames, FrameProvider
+from rhombus_dataset.building.reuse import KnownFrames
 from rhombus_dataset.building.row_queue import Job, RowQueue
 from rhombus_dataset.errors import AccessRefused, SourceFailing
 from rhombus_dataset.frame import Outcome, Status
-from rhombus_dataset.planning.schedule import Schedule, Shard
+from rhombus_dataset.imaging.threads import single_threaded
+from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.store import layout
 from rhombus_dataset.store.journal import Journals
 
 SYNC_INTERVAL_S: Final = 0.8
-"""Together with the sync itself, what was received is on the disk within about a second."""
+"""Seconds between two syncs of the journals. With the sync itself, received data is on the disk within about 1 s.
+"""
 
 STOP_WITHIN_S: Final = 10.0
-"""A build that is told to stop gives what is in flight so long to come in."""
+"""Seconds that requests in flight get to finish after a build was told to stop."""
 
-OnFrame = Callable[[Status], None]
-OnShard = Callable[[Shard, "collections.Counter[Status]"], None]
+WAKE_INTERVAL_S: Final = 0.5
+"""Seconds after which a waiting thread looks whether `stop` was set: signal handlers can't notify it."""
 
 
 class LocalEngine:
-    """Builds ``shards`` of ``schedule`` into the dataset folder ``out``.
+    """Builds shards of ``schedule`` into the folder of ``context``. Implements Engine. For one run.
 
-    These are the ones that are not committed, or of which something is to be done again. What ``holdings`` have is
-    not asked for, nor what ``own`` keeps of shards that stand. ``concurrency`` requests are in flight at most,
-    ``per_camera`` of them for one camera. Setting ``stop`` ends the build early: no further frame is asked for, and
-    those in flight are finished if they come within ten seconds. A camera that is down is probed now and then
-    while the others go on; what it owes in the end is `failed`. ``min_success_rate`` is that of the plan's limits.
-    ``on_start`` is told for how many rows no request is needed, ``on_torn`` of bytes that were cut off a journal.
-    ``on_frame`` and ``on_shard`` are called from the engine's threads and must be quick.
+    At most ``limits.concurrency`` requests are in flight, ``limits.per_camera`` of them for one camera. A camera
+    that is down is probed from time to time while the others go on. Its remaining frames are `failed` if it is
+    still down when nothing else is left. Setting ``context.stop`` ends the run early: no new frame is requested,
+    and requests in flight get ten seconds to finish.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        schedule: Schedule,
-        shards: Sequence[Shard],
-        data_format: Literal["parquet", "jpeg"],
-        fetcher: Fetcher,
-        *,
-        concurrency: int,
-        per_camera: int,
-        min_success_rate: float,
-        stop: threading.Event,
-        on_start: Callable[[int], None],
-        on_torn: Callable[[Shard, int], None],
-        on_frame: OnFrame,
-        on_shard: OnShard,
-        own: CommittedFrames,
-        holdings: Sequence[FrameProvider],
-    ) -> None:
-        self._out = out
+    def __init__(self, context: BuildContext, schedule: Schedule, known: KnownFrames, fetcher: Fetcher) -> None:
+        self._context = context
         self._schedule = schedule
-        self._data_format = data_format
+        self._known = known
         self._fetcher = fetcher
-        self._concurrency = concurrency
-        self._per_camera = per_camera
-        self._stop = stop
-        self._success_rate = SuccessRate(min_success_rate)
+        self._stop = context.stop
+        self._success_rate = SuccessRate(context.limits.min_success_rate)
         self._breakers = CircuitBreakers()
-        self._came: dict[int, int] = {}  # by camera, a row whose frame has come
-        self._on_start = on_start
-        self._on_torn = on_torn
-        self._on_frame = on_frame
-        self._own = own
-        self._holdings = holdings
-        self._on_shard = on_shard
-        self._shards = list(shards)
-        by_start = sorted(range(len(self._shards)), key=lambda i: self._shards[i].start)
-        self._starts = [self._shards[i].start for i in by_start]
-        self._by_start = by_start
-        self._remaining = [shard.stop - shard.start for shard in self._shards]
-        self._journals = Journals(out / layout.JOURNAL_FOLDER, schedule.digest)
+        self._last_ok_row: dict[int, int] = {}  # by camera
+        self._records: list[ShardRecord] = []
+        self._journals = Journals(context.out / layout.JOURNAL_FOLDER, schedule.digest)
         self._changed = threading.Condition()
         self._error: BaseException | None = None
 
-    def run(self) -> None:
-        """Build until every shard stands, or until ``stop`` is set.
+    def run(self, specs: Sequence[ShardSpec]) -> list[ShardRecord]:
+        """See Engine. All threads have ended when it returns or raises."""
+        # Each thread decodes its own frame: threads of OpenCV would only compete with them.
+        with single_threaded():
+            return self._run(specs)
 
-        Raises what ends a build: AccessRefused, HostUnreachable, StorageError. All threads are gone
-        then, and all that was received is in the journals.
-        """
-        # One frame a thread is parallel enough: OpenCV's own threads would only get in the way.
-        cv2.setNumThreads(1)
+    def _run(self, specs: Sequence[ShardSpec]) -> list[ShardRecord]:
+        self._specs = sorted(specs, key=lambda spec: spec.shard.start)
+        self._starts = [spec.shard.start for spec in self._specs]
+        self._remaining = [0] * len(specs)
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
-        self._pending = rows = self._pending_rows()
-        self._on_start(len(self._schedule) - len(rows))
-        self._dispatch = RowQueue(rows, self._schedule.camera[rows], self._per_camera)
+        self._pending = rows = self._pending_rows(specs)
+        self._context.events.on_start(self._schedule, len(self._schedule) - len(rows), len(specs))
+        self._queue = RowQueue(rows, self._schedule.camera[rows], self._context.limits.per_camera)
         flushed = threading.Event()
         flusher = threading.Thread(target=self._flush, args=(flushed,), name="flush")
         workers = [
-            threading.Thread(target=self._work, name=f"fetch-{i}") for i in range(min(self._concurrency, len(rows)))
+            threading.Thread(target=self._work, name=f"fetch-{i}")
+            for i in range(min(self._context.limits.concurrency, len(rows)))
         ]
         try:
             for thread in (flusher, *workers):
@@ -130,28 +101,25 @@ class LocalEngine:
             self._journals.close()
         if self._error is not None:
             raise self._error
+        return self._records
 
-    @property
-    def unanswered(self) -> int:
-        """How many rows have no outcome yet."""
-        return self._dispatch.unfinished
-
-    def _pending_rows(self) -> npt.NDArray[np.int32]:
-        """The rows to ask for, in build order. Shards whose journal is complete are committed."""
+    def _pending_rows(self, specs: Sequence[ShardSpec]) -> npt.NDArray[np.int32]:
+        """Return the rows to request, in the order of ``specs``. Shards without any are committed."""
         parts = [np.empty(0, np.int32)]
-        for place, shard in enumerate(self._shards):
-            wanted = ~self._own.of(shard)
-            for holdings in self._holdings:
-                wanted &= ~holdings.of(shard)
+        for spec in specs:
+            shard, wanted = spec.shard, spec.to_fetch.copy()
             received, cut_bytes = self._journals.recover(shard.stem)
             if cut_bytes:
-                self._on_torn(shard, cut_bytes)
+                self._context.events.on_torn_journal(shard, cut_bytes)
             wanted[np.array(received, np.int64) - shard.start] = False
             parts.append((np.flatnonzero(wanted) + shard.start).astype(np.int32))
-            self._remaining[place] = int(wanted.sum())
-            if self._remaining[place] == 0:
-                self._commit_soon(shard)
+            self._remaining[self._place_of(shard.start)] = remaining = int(wanted.sum())
+            if remaining == 0:
+                self._commit_soon(spec)
         return np.concatenate(parts)
+
+    def _place_of(self, row: int) -> int:
+        return bisect.bisect_right(self._starts, row) - 1
 
     def _wait_for(self, workers: list[threading.Thread]) -> None:
         cut_at_s: float | None = None
@@ -166,129 +134,137 @@ class LocalEngine:
 
     def _work(self) -> None:
         try:
-            while (turn := self._next()) is not None:
-                row = turn.row
-                outcome = self._fetcher.fetch(
-                    self._schedule.request(row),
-                    self._schedule.masks(row),
-                    turn.tries,
-                    functools.partial(self._on_try, turn),
-                )
-                if isinstance(outcome, Refused):
-                    self._on_try(turn, None, 0)
-                    with self._changed:
-                        failed = self._dispatch.refused(turn, outcome.reason)
-                        self._changed.notify_all()
-                elif isinstance(outcome, Deferred):
-                    failed = []
-                    with self._changed:
-                        self._dispatch.defer(turn, outcome.tries)
-                        if not self._breakers.is_down(turn.camera):  # it came up meanwhile
-                            self._dispatch.up(turn.camera)
-                        self._changed.notify_all()
-                else:
-                    self._record(row, outcome)
-                    self._check_success(outcome)
-                    if outcome.status is Status.OK:
-                        self._came[turn.camera] = row
-                    with self._changed:
-                        failed = self._dispatch.answered(turn)
-                        self._changed.notify()
-                self._record_failed((refused.row, reason) for refused, reason in failed)
+            while (job := self._next()) is not None:
+                self._record_failed(self._fetch(job))
         except Stopped:
             pass
         except BaseException as error:
             self._halt(error)
 
-    def _on_try(self, turn: Job, down: str | None, used_up: int) -> bool:
+    def _fetch(self, job: Job) -> Iterable[tuple[int, str]]:
+        """Fetch and record one frame. Return the rows, with the reason, that are now known to be refused."""
+        outcome = self._fetcher.fetch(
+            self._schedule.request(job.row),
+            self._schedule.masks(job.row),
+            job.attempts,
+            functools.partial(self._on_attempt, job),
+        )
+        match outcome:
+            case Refused(reason=reason):
+                self._on_attempt(job, None, 0)
+                with self._changed:
+                    failed = self._queue.refused(job, reason)
+                    self._changed.notify_all()
+            case Deferred(attempts=attempts):
+                failed = []
+                with self._changed:
+                    self._queue.defer(job, attempts)
+                    if not self._breakers.is_down(job.camera):  # it has recovered in the meantime
+                        self._queue.recovered(job.camera)
+                    self._changed.notify_all()
+            case Outcome():
+                self._record(job.row, outcome)
+                self._check_success_rate(outcome)
+                if outcome.status is Status.OK:
+                    self._last_ok_row[job.camera] = job.row
+                with self._changed:
+                    failed = self._queue.answered(job)
+                    self._changed.notify()
+        return [(refused.row, reason) for refused, reason in failed]
+
+    def _on_attempt(self, job: Job, down_reason: str | None, attempts_used: int) -> bool:
         with self._changed:
-            if down is not None:
-                if not self._dispatch.has_more(turn.camera):
-                    used_up = 0  # nothing would be spared by leaving off: the frame's tries decide
-                return not self._breakers.failed(turn.camera, turn.row, used_up, down, time.monotonic())
-            if self._breakers.answered(turn.camera, time.monotonic()):
-                self._dispatch.up(turn.camera)
+            if down_reason is not None:
+                if not self._queue.has_more(job.camera):
+                    attempts_used = 0  # deferring would save no request: the frame's own attempts decide
+                return not self._breakers.failed(job.camera, job.row, attempts_used, down_reason, time.monotonic())
+            if self._breakers.answered(job.camera, time.monotonic()):
+                self._queue.recovered(job.camera)
                 self._changed.notify_all()
             return True
 
-    def _check_success(self, outcome: Outcome) -> None:
+    def _check_success_rate(self, outcome: Outcome) -> None:
         good = outcome.status in (Status.OK, Status.MISSING)
         with self._changed:
-            wrong = self._success_rate.add(None if good else outcome.reason or str(outcome.status))
-        if wrong is not None:
+            problem = self._success_rate.add(None if good else outcome.reason or str(outcome.status))
+        if problem is not None:
             raise SourceFailing(
-                f"the build stops early, to spare the quota: {wrong}. What has come is kept. When the cause "
-                "is mended, run the same build again, and once more with --retry failed (or corrupt); or lower "
-                "the plan's limits.min_success_rate."
+                f"the build stopped early, to save the quota: {problem}. What was received is kept. When the cause "
+                "is fixed, run the same build again, and then once more with --retry failed (or corrupt). Or lower "
+                "limits.min_success_rate in the plan."
             )
 
     def _next(self) -> Job | None:
         while True:
             with self._changed:
                 while not self._stop.is_set():
-                    turn = self._probe() or self._dispatch.take()
-                    if turn is not None:
-                        return turn
-                    if self._dispatch.finished:
+                    job = self._probe() or self._queue.take()
+                    if job is not None:
+                        return job
+                    if self._queue.finished:
                         self._changed.notify_all()
                         return None
-                    if self._dispatch.doubt is not None or self._is_unrecoverable():
+                    if self._queue.unresolved_refusals is not None or self._is_unrecoverable():
                         break
-                    self._changed.wait(0.5)  # `stop` may be set from outside, by a signal
+                    self._changed.wait(WAKE_INTERVAL_S)
                 else:
                     return None
-                failed = self._settle_refused() if self._dispatch.doubt is not None else self._give_up()
+                if self._queue.unresolved_refusals is not None:
+                    failed = self._resolve_refusals(*self._queue.unresolved_refusals)
+                else:
+                    failed = self._give_up()
                 self._changed.notify_all()
             self._record_failed(failed)
 
     def _probe(self) -> Job | None:
         camera = self._breakers.due(time.monotonic())
-        turn = None if camera is None else self._dispatch.probe(camera)
-        if turn is not None:
-            self._breakers.probing(turn.camera, turn.row)
-        return turn
+        job = None if camera is None else self._queue.probe(camera)
+        if job is not None:
+            self._breakers.probing(job.camera, job.row)
+        return job
 
     def _is_unrecoverable(self) -> bool:
-        if not self._dispatch.only_down_left:
+        if not self._queue.only_down_left:
             return False
-        self._breakers.last(time.monotonic())
+        self._breakers.only_down_left(time.monotonic())
         return bool(self._breakers.unrecoverable)
 
-    def _settle_refused(self) -> Iterable[tuple[int, str]]:
-        """Only refused cameras are left: ask one that is done, to learn whether the key still works.
+    def _resolve_refusals(self, refused: set[int], reason: str) -> Iterable[tuple[int, str]]:
+        """Only refused cameras are left: request a frame of another one, to learn whether the key still works.
 
-        Raises AccessRefused if it does not, or if there is no other camera.
+        Return the rows of the refused cameras with the reason. Raises AccessRefused if the key does not work, or if
+        there is no other camera.
         """
-        assert self._dispatch.doubt is not None
-        held, reason = self._dispatch.doubt
-        others = np.flatnonzero(~np.isin(self._schedule.camera, list(held)))
+        others = np.flatnonzero(~np.isin(self._schedule.camera, list(refused)))
         if len(others) == 0:
             raise AccessRefused(access_advice(reason))
         answer = self._fetcher.fetch(self._schedule.request(int(others[0])))
         if isinstance(answer, Refused):
             raise AccessRefused(access_advice(answer.reason))
-        return [(turn.row, why) for turn, why in self._dispatch.settle()]
+        return [(job.row, why) for job, why in self._queue.release_refused()]
 
     def _give_up(self) -> Iterable[tuple[int, str]]:
-        """Only cameras that are down are left: are they, or is it the source?
+        """Only cameras that are down are left. Return their rows with the reason.
 
-        Raises SourceFailing where no other camera answers, either.
+        Raises SourceFailing where no other camera answers either: then the source as a whole is down.
         """
-        unrecoverable = self._breakers.unrecoverable
-        if not (self._breakers.other_cameras_alive or self._source_answers(set(unrecoverable))):
-            names = ", ".join(self._schedule.cameras[camera].name for camera in list(unrecoverable)[:3])
+        down = self._breakers.unrecoverable
+        if not (self._breakers.other_cameras_alive or self._source_answers(set(down))):
+            names = ", ".join(self._schedule.cameras[camera].name for camera in list(down)[:3])
             raise SourceFailing(
-                f"no camera gives a frame any more ({next(iter(unrecoverable.values()))}; {names}). What has come "
-                "is kept, and nothing else is recorded as failed: run the same build again to go on."
+                f"no camera delivers frames any more ({next(iter(down.values()))}; {names}). What was received "
+                "is kept, and nothing else is recorded as failed: run the same build again to continue."
             )
-        return [(row, reason) for camera, reason in unrecoverable.items() for row in self._dispatch.give_up(camera)]
+        return [(row, reason) for camera, reason in down.items() for row in self._queue.give_up(camera)]
 
     def _source_answers(self, down: set[int]) -> bool:
-        """Ask again for frames that are there already: of another camera, and of these."""
+        """Return whether the source delivers a frame that it has delivered before: of another camera, then of
+        these.
+        """
         done = np.ones(len(self._schedule), np.bool_)
         done[self._pending] = False
         others = np.flatnonzero(~np.isin(self._schedule.camera, list(down)))
-        for rows in (others, np.array(list(self._came.values()), np.int64), np.flatnonzero(done)):
+        for rows in (others, np.array(list(self._last_ok_row.values()), np.int64), np.flatnonzero(done)):
             if len(rows):
                 answer = self._fetcher.fetch(self._schedule.request(int(rows[-1])))
                 if isinstance(answer, Outcome) and answer.status in (Status.OK, Status.MISSING):
@@ -299,27 +275,26 @@ class LocalEngine:
         for row, reason in failed:
             self._record(row, Outcome(Status.FAILED, reason=reason))
 
-    def _record(self, row: int, frame: Outcome) -> None:
-        place = self._by_start[bisect.bisect_right(self._starts, row) - 1]
-        shard = self._shards[place]
-        self._journals.append(shard.stem, row, frame)
-        self._on_frame(frame.status)
+    def _record(self, row: int, outcome: Outcome) -> None:
+        place = self._place_of(row)
+        spec = self._specs[place]
+        self._journals.append(spec.shard.stem, row, outcome)
+        self._context.events.on_frame(outcome.status)
         with self._changed:
             self._remaining[place] -= 1
-            complete = self._remaining[place] == 0
-        if complete:
-            self._commit_soon(shard)
+            is_complete = self._remaining[place] == 0
+        if is_complete:
+            self._commit_soon(spec)
 
-    def _commit_soon(self, shard: Shard) -> None:
+    def _commit_soon(self, spec: ShardSpec) -> None:
         def commit() -> None:
             if self._error is not None:
                 return
             try:
-                journal = self._journals.take(shard.stem)
-                counts = finalize_shard(
-                    self._out, self._schedule, shard, self._data_format, journal, self._own, self._holdings
-                )
-                self._on_shard(shard, counts)
+                journal = self._journals.take(spec.shard.stem)
+                counts = finalize_shard(self._context.out, self._schedule, spec.shard, journal, self._known)
+                self._records.append(ShardRecord(spec.shard, dict(counts)))
+                self._context.events.on_shard(spec.shard, counts)
             except BaseException as error:
                 self._halt(error)
 

@@ -1,0 +1,51 @@
+"""The result of a run of a build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rhombus_dataset.frame import Status
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """The result of a run of a build.
+
+    ``planned``: the number of rows of the whole dataset. ``counts``: its rows by status, of committed shards.
+    ``requests``: the number that this run has sent. ``seconds``: how long this run took.
+    """
+
+    out: Path
+    planned: int
+    counts: dict[Status, int]
+    shards: int
+    committed_shards: int
+    requests: int
+    seconds: float
+    unfinished_shards: int = 0
+    """Shards that this run was to build or rewrite and has not, because it was stopped."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned row has its outcome, and no row is left to be requested again."""
+        return self.all_committed and not self.unfinished_shards
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether every planned row has its outcome."""
+        return self.committed_shards == self.shards
+
+    def plus(self, other: BuildOutcome) -> BuildOutcome:
+        """Return the sum of the outcomes of two rounds of one dataset."""
+        counts = {status: self.counts.get(status, 0) + other.counts.get(status, 0) for status in Status}
+        return BuildOutcome(
+            out=self.out,
+            planned=self.planned + other.planned,
+            counts={status: count for status, count in counts.items() if count},
+            shards=self.shards + other.shards,
+            committed_shards=self.committed_shards + other.committed_shards,
+            requests=self.requests + other.requests,
+            seconds=self.seconds + other.seconds,
+            unfinished_shards=self.unfinished_shards + other.unfinished_shards,
+        )
