@@ -1,10 +1,8 @@
-"""Frames that are near in time and look alike: listed for readers to pass over, and counted across splits.
+"""Near-duplicates: frames that repeat an earlier frame of the same camera, view and split.
 
-Two frames of one camera and view are compared as small grey images (54 rows of 96 cells). What a cell often
-differs by from one frame to the next is noise of its own: leaves, rain, a sensor at night. Only what goes well
-beyond it counts, after the change of light that all cells share has been taken away. So there is no one threshold
-for all cameras. A burned-in clock is found by its seconds, which change at an edge of the image in nearly every
-frame, and the line that they stand in is passed over.
+Two frames are compared as small grey images (54 rows of 96 cells). The noise of each cell is learnt from the frames
+of the same camera and view, changes of light are subtracted, and burned-in clocks are ignored: see
+``imaging.background``. The list is written into the dataset, and readers and exports skip the frames on it.
 """
 
 from __future__ import annotations
@@ -12,78 +10,60 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rhombus_dataset.dataset import DUPLICATES, Dataset, open_dataset, read_duplicates
 from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.imaging.background import GREY, Cells, Greys, cell_limits, clock_cells, grey_difference, noise
 from rhombus_dataset.imaging.jpeg import SMALL_GREY, DamagedImage, small_grey
-from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import remove, staged_file
+from rhombus_dataset.store import layout, tables
+from rhombus_dataset.store.files import remove
 
-TWINS_WITHIN_MS: Final = 60_000
-"""How near in time frames of two splits must be to count as twins, where the plan says nothing of duplicates."""
-COMPARED: Final = 32
-"""A frame is compared with at most so many before it."""
+COMPARED_FRAMES: Final = 32
+"""Maximum number of earlier frames that a frame is compared with. It limits time and memory for dense frames."""
 MIN_CELLS: Final = 4
-"""So many cells must differ for two frames to be different: 0.08 % of the image."""
-FLOOR: Final = 6
-"""Grey levels by which any cell may differ."""
-NOISES: Final = 3
-"""How many times its noise a cell may differ by: some four deviations, where noise is normal."""
-NOISE_QUANTILE: Final = 0.8
-"""A cell's noise is what it differs by at most in so many of the pairs; things that pass are rarer."""
-CLOCK_RATE: Final = 0.4
-"""A cell of a clock's seconds differs in more than so many of the pairs."""
-CLOCK_ROWS: Final = 8
-"""Of the 54 rows, so many at the top and at the bottom are looked at for a clock."""
-CLOCK_REACH: Final = (1, 8)
-"""Rows and columns around a clock's seconds that belong to it: its hours and minutes, and the date."""
+"""Two frames are different where at least 4 cells differ: 0.08 % of the image. The cells need not be connected,
+unlike in a scout pass (``background.MIN_CELLS``). Measured separately, on frames seconds to minutes apart."""
 _KEY: Final = b"rhombus_dataset"
 _NOISE_PAIRS: Final = 128
+"""Maximum number of pairs that the noise is learnt from: more pairs cost time and change the limits little."""
 _MIN_NOISE_PAIRS: Final = 8
-
-_Grey = npt.NDArray[np.uint8]
-_Limit = npt.NDArray[np.int16]
+"""With fewer than 8 pairs, a quantile says little: every cell then has the floor as its limit."""
 
 
 def write_duplicates(folder: Path) -> None:
-    """List the frames that repeat another, if the plan asks for it and they are not listed yet.
+    """Write the list of near-duplicates if the plan asks for it and the list on disk is not up to date.
 
-    Raises DatasetError and StorageError.
+    Removes the list if the plan does not ask for it. Raises DatasetError and StorageError.
     """
     path = folder / layout.DUPLICATES_FILE
     dataset = open_dataset(folder, duplicates=True)
-    key = {_KEY: f"{dataset.fingerprint} {dataset.lock.dedup}".encode()}
+    dedup = None if dataset.lock.dedup is None else {"within": dataset.lock.dedup.within_ms}
+    key = {_KEY: f"{dataset.fingerprint} {dedup}".encode()}
     if dataset.lock.dedup is None:
         remove(path)
     elif not _is_listed(folder, key):
         table = find_duplicates(folder)
         assert table is not None
-        with staged_file(path) as staged:
-            pq.write_table(
-                table.replace_schema_metadata(key), staged, compression="snappy", write_page_checksum=True
-            )
+        tables.write_table(path, table.replace_schema_metadata(key))
 
 
 def _is_listed(folder: Path, key: dict[bytes, bytes]) -> bool:
-    """Whether the list that stands is whole, and of these shards and this plan."""
+    """Return whether the list on disk is whole, and was made from these shards and this plan."""
     path = folder / layout.DUPLICATES_FILE
     try:
         read_duplicates(folder)
-        return path.exists() and (pq.read_schema(path).metadata or {}).get(_KEY) == key[_KEY]
+        return path.exists() and tables.read_metadata(path).get(_KEY) == key[_KEY]
     except DatasetError:
         return False
 
 
 def find_duplicates(folder: Path) -> pa.Table | None:
-    """Which frame repeats which earlier one of the same camera, view and split; None where the plan does not ask.
+    """Return the near-duplicates of a dataset, or None where the plan does not ask for them.
 
     A pure function of the dataset's images. Columns as in ``dataset.DUPLICATES``, in the order of the manifest.
     """
@@ -91,8 +71,8 @@ def find_duplicates(folder: Path) -> pa.Table | None:
     if dataset.lock.dedup is None:
         return None
     found: dict[int, tuple[int, int]] = {}
-    for rows in _sequences(dataset, ["camera_uuid", "view", "split"]):
-        found |= _repeats(dataset, rows, dataset.lock.dedup["within"])
+    for rows in _sequences(dataset):
+        found |= _repeats(dataset, rows, dataset.lock.dedup.within_ms)
     ids = dataset.to_arrow().column("frame_id").to_pylist()
     listed = [
         {"frame_id": ids[row], "repeats": ids[other], "apart_ms": apart}
@@ -101,23 +81,10 @@ def find_duplicates(folder: Path) -> pa.Table | None:
     return pa.Table.from_pylist(listed, schema=DUPLICATES)
 
 
-def cross_split_duplicates(folder: Path) -> list[dict[str, Any]]:
-    """Frames that have a near-duplicate in another split, each with the nearest such one before it.
-
-    Near in time is what the plan's ``dedup`` says, else a minute. Frames that readers pass over do not count.
-    """
-    dataset = open_dataset(folder)
-    within_ms = TWINS_WITHIN_MS if dataset.lock.dedup is None else dataset.lock.dedup["within"]
-    found = []
-    for rows in _sequences(dataset, ["camera_uuid", "view"]):
-        if len(set(rows["split"])) > 1:
-            found += list(_twins(dataset, rows, within_ms))
-    return found
-
-
-def _sequences(dataset: Dataset, by: list[str]) -> Iterator[pd.DataFrame]:
-    """The frames of each camera and view by time: their place in the dataset, ``t_ms`` and ``split``."""
-    table = dataset.to_arrow().select(["frame_id", "camera_uuid", "view", "split", "timestamp"])
+def _sequences(dataset: Dataset) -> Iterator[pd.DataFrame]:
+    """Yield the frames of each camera, view and split, by time. The index is the frame's number in the dataset."""
+    by = ["camera_uuid", "view", "split"]
+    table = dataset.to_arrow().select([*by, "timestamp"])
     rows = table.to_pandas()
     rows["t_ms"] = table.column("timestamp").cast(pa.int64()).to_numpy()
     for _, part in rows.groupby(by, sort=True):
@@ -125,14 +92,15 @@ def _sequences(dataset: Dataset, by: list[str]) -> Iterator[pd.DataFrame]:
 
 
 def _repeats(dataset: Dataset, rows: pd.DataFrame, within_ms: int) -> dict[int, tuple[int, int]]:
-    limit = _limit(dataset, rows, within_ms)
-    kept: deque[tuple[int, int, _Grey]] = deque(maxlen=COMPARED)
+    """Return, for each frame that repeats another, the number of the other and the milliseconds between them."""
+    limit = _limits(dataset, rows, within_ms)
+    kept: deque[tuple[int, int, Greys]] = deque(maxlen=COMPARED_FRAMES)
     found: dict[int, tuple[int, int]] = {}
     for row, t_ms in zip(rows.index.tolist(), rows["t_ms"].tolist(), strict=True):
         while kept and t_ms - kept[0][1] > within_ms:
             kept.popleft()
         grey = _small(dataset, row)
-        same = next((k for k in reversed(kept) if _look_alike(grey, k[2], limit)), None)
+        same = next((k for k in reversed(kept) if is_near_duplicate(grey, k[2], limit)), None)
         if same is None:
             kept.append((row, t_ms, grey))
         else:
@@ -140,78 +108,32 @@ def _repeats(dataset: Dataset, rows: pd.DataFrame, within_ms: int) -> dict[int, 
     return found
 
 
-def _twins(dataset: Dataset, rows: pd.DataFrame, within_ms: int) -> Iterator[dict[str, Any]]:
-    limit: _Limit | None = None
-    before: deque[tuple[int, int, str]] = deque(maxlen=COMPARED)
-    greys: dict[int, _Grey] = {}
-
-    def grey_of(row: int) -> _Grey:
-        if row not in greys:
-            greys[row] = _small(dataset, row)
-        return greys[row]
-
-    ids, splits = rows["frame_id"].tolist(), rows["split"].tolist()
-    id_of = dict(zip(rows.index.tolist(), ids, strict=True))
-    for row, t_ms, split in zip(rows.index.tolist(), rows["t_ms"].tolist(), splits, strict=True):
-        while before and t_ms - before[0][1] > within_ms:
-            before.popleft()
-        # What no frame is compared with any more.
-        for old in greys.keys() - {b[0] for b in before}:
-            del greys[old]
-        for other, other_ms, other_split in reversed(before):
-            if other_split == split:
-                continue
-            if limit is None:
-                limit = _limit(dataset, rows, within_ms)
-            if _look_alike(grey_of(row), grey_of(other), limit):
-                yield {
-                    "frame_id": id_of[row],
-                    "split": split,
-                    "twin": id_of[other],
-                    "twin_split": other_split,
-                    "apart_ms": t_ms - other_ms,
-                }
-                break
-        before.append((row, t_ms, split))
+def is_near_duplicate(a: Greys, b: Greys, limits: Cells) -> bool:
+    """Return whether fewer than MIN_CELLS cells of two small grey images differ by more than their limits."""
+    return int((grey_difference(a, b) > limits).sum()) < MIN_CELLS
 
 
-def _look_alike(a: _Grey, b: _Grey, limit: _Limit) -> bool:
-    return int((_difference(a, b) > limit).sum()) < MIN_CELLS
+def _limits(dataset: Dataset, rows: pd.DataFrame, within_ms: int) -> Cells:
+    """Return the difference that each cell may have between near-duplicates: int16, (54, 96), grey levels.
 
-
-def _difference(a: _Grey, b: _Grey) -> npt.NDArray[np.int16]:
-    """How much each cell differs, less the change of light: what half of the cells stay below."""
-    difference = a.astype(np.int16) - b
-    difference -= np.partition(difference, difference.size // 2, axis=None)[difference.size // 2]
-    found: npt.NDArray[np.int16] = np.abs(difference)
-    return found
-
-
-def _limit(dataset: Dataset, rows: pd.DataFrame, within_ms: int) -> _Limit:
-    """By how much each cell may differ between frames that are alike: int16, (54, 96).
-
-    From the differences between neighbours in time, over up to 128 pairs that are spread evenly.
+    It is learnt from up to 128 pairs of consecutive frames, spread evenly over the sequence.
     """
     pairs = np.flatnonzero(np.diff(rows["t_ms"].to_numpy()) <= within_ms)
     count = min(len(pairs), _NOISE_PAIRS)
     if count < _MIN_NOISE_PAIRS:
-        return np.full(SMALL_GREY, FLOOR, np.int16)
-    places = rows.index.to_numpy()
+        return np.full(SMALL_GREY, GREY.floor, np.int16)
+    numbers = rows.index.to_numpy()
     differences = np.empty((count, *SMALL_GREY), np.int16)
-    for number, i in enumerate((pairs[np.arange(count) * len(pairs) // count]).tolist()):
-        differences[number] = _difference(_small(dataset, places[i + 1]), _small(dataset, places[i]))
-    nth = int(NOISE_QUANTILE * (count - 1))
-    limit = FLOOR + NOISES * np.partition(differences, nth, axis=0)[nth]
-    changing = (differences > FLOOR).sum(axis=0) > CLOCK_RATE * count
-    changing[CLOCK_ROWS:-CLOCK_ROWS] = False
-    reach = np.ones([2 * n + 1 for n in CLOCK_REACH], np.uint8)
-    limit[cv2.dilate(changing.astype(np.uint8), reach).astype(np.bool_)] = 256
-    return np.asarray(limit, np.int16)
+    for k, i in enumerate((pairs[np.arange(count) * len(pairs) // count]).tolist()):
+        differences[k] = grey_difference(_small(dataset, numbers[i + 1]), _small(dataset, numbers[i]))
+    return cell_limits(noise(differences), clock_cells(differences, GREY), GREY)
 
 
-def _small(dataset: Dataset, row: int) -> _Grey:
+def _small(dataset: Dataset, row: int) -> Greys:
     frame = dataset[row]
     try:
         return small_grey(frame.read())
     except DamagedImage as error:
-        raise DatasetError(f"{frame!r}: {error}. `rhombus-dataset verify` tells more") from None
+        raise DatasetError(
+            f"{frame!r}: {error}. Run `rhombus-dataset verify` for a list of all damaged frames"
+        ) from None

@@ -12,7 +12,7 @@ import pandas as pd
 from rhombus_dataset.dataset import read_duplicates
 from rhombus_dataset.frame import Status
 from rhombus_dataset.plan.local_time import local_hours
-from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.shortfalls import shortfalls
 from rhombus_dataset.store import layout, manifest, schema
@@ -104,7 +104,7 @@ class DatasetInfo:
         return "\n".join(lines)
 
 
-def info(dataset: str | Path) -> DatasetInfo:
+def summarize_dataset(dataset: str | Path) -> DatasetInfo:
     """Read the manifest of the dataset in a folder. Raises DatasetError where there is none."""
     folder = Path(dataset)
     lock = load_lock(folder)
@@ -140,7 +140,10 @@ def info(dataset: str | Path) -> DatasetInfo:
         shortfalls=tuple(shortfalls(lock, schedules, rows)),
         scout=None
         if lock.scout is None
-        else {name: lock.scout[name] for name in ("pass_frames", "pass_ok", "new", "events", "covered", "chosen")},
+        else {
+            name: getattr(lock.scout, name)
+            for name in ("pass_frames", "pass_ok", "new", "events", "covered", "chosen")
+        },
         topped_up=sum(map(len, schedules[1:])),
         duplicates=len(read_duplicates(folder)),
     )

@@ -1,4 +1,4 @@
-"""The images of the page, and which frames it shows."""
+"""The images of the report, and the choice of frames that it shows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ from rhombus_dataset.reports.frames import OK, PENDING, STATUSES, Bools, Frames,
 from rhombus_dataset.reports.text import local_text
 
 THUMBNAIL_PX: Final = 160
+"""Width of a thumbnail in pixels: the scene is recognisable, and a thumbnail takes about 5 kB."""
 MAX_IMAGES: Final = 240
+"""Maximum images of the page. More make it slow to scroll on a phone."""
 MAX_IMAGE_BYTES: Final = 4_000_000
-"""Of all images of a page together, as they stand in it."""
-ODDEST: Final = 7
+"""Maximum bytes of all thumbnails together, in base64: small enough to send the page by e-mail."""
+EXTREMES: Final = 7
+"""Frames shown for each kind of extreme: one row on a wide screen."""
 ALIKE_PAIRS: Final = 8
+"""Pairs of look-alikes shown."""
 LEAK_PAIRS: Final = 12
-SHEET: Final = MAX_IMAGES - 2 * ODDEST - 2 * (ALIKE_PAIRS + LEAK_PAIRS)
-LOST_TILES: Final = 24
+"""Pairs of look-alikes across splits shown: four for every two splits, if there are three splits."""
+SHEET_IMAGES: Final = MAX_IMAGES - 2 * EXTREMES - 2 * (ALIKE_PAIRS + LEAK_PAIRS)
+"""Images on the contact sheets: what MAX_IMAGES leaves for them."""
+FAILED_TILES: Final = 24
+"""Frames without an image that the contact sheets show as grey tiles: enough to see a pattern."""
 
 
 class Album:
-    """The images of the page: small, and no more of them than it may hold."""
+    """The thumbnails of the page, up to MAX_IMAGES and MAX_IMAGE_BYTES. ``shown`` and ``bytes`` count them."""
 
     def __init__(self, folder: Path, dataset: Dataset | None, names: Names, frames: Frames) -> None:
         self._folder, self._names, self._frames = folder, names, frames
@@ -39,7 +46,7 @@ class Album:
         self.shown = 0
 
     def figure(self, i: int, days: Days | None = None) -> dict[str, Any]:
-        """What the template shows of a frame. Where there is no image, why."""
+        """Return the values of the template for row ``i`` of the frames: its thumbnail, or why there is none."""
         f, names = self._frames, self._names
         image, note, frame_id = None, None, ""
         if (number := self._number.get(i)) is None or self._dataset is None:
@@ -54,10 +61,10 @@ class Album:
                     self.bytes += len(uri)
                     self.shown += 1
                 else:
-                    note = "left out: the page has reached its limit"
+                    note = "not shown: the page has reached its size limit"
             except (DatasetError, DamagedImage) as error:
-                # Not the folder: the same dataset in another place has the same report.
-                note = f"cannot be shown: {str(error).replace(f'{self._folder}/', '')}"
+                # Without the folder: a copy of the dataset has the same report.
+                note = f"cannot be read: {str(error).replace(f'{self._folder}/', '')}"
         local = local_text(int(f.local_ms[i]))
         return {
             "camera": int(f.camera[i]),
@@ -81,23 +88,24 @@ class Album:
 
 
 def choose_sheet(frames: Frames) -> tuple[list[int], list[int]]:
-    """Which frames the contact sheets show, and which of those that did not come."""
+    """Return the rows of the frames that the contact sheets show: with an image, and without."""
     built = frames.status != PENDING
-    came = frames.status == OK
-    return _spread(frames, built & came, SHEET), _spread(frames, built & ~came, LOST_TILES)
+    ok = frames.status == OK
+    return _spread(frames, built & ok, SHEET_IMAGES), _spread(frames, built & ~ok, FAILED_TILES)
 
 
 def _spread(frames: Frames, chosen: Bools, count: int) -> list[int]:
-    """One frame of every camera and hour, then a second of each, and so on; by chance within each."""
+    """Return one random frame of every camera and hour, then a second of each, and so on, up to ``count``."""
     rows = np.flatnonzero(chosen)
     cell = frames.camera[rows] * 24 + frames.hour[rows]
     rows = rows[order := np.lexsort((frames.draw[rows], cell))]
     cell = cell[order]
-    turn = np.arange(len(rows)) - np.searchsorted(cell, cell)
-    found: list[int] = rows[np.lexsort((frames.draw[rows], turn))][:count].tolist()
+    round_ = np.arange(len(rows)) - np.searchsorted(cell, cell)
+    found: list[int] = rows[np.lexsort((frames.draw[rows], round_))][:count].tolist()
     return found
 
 
 def lowest(values: npt.NDArray[np.float64], ok: Ints) -> list[int]:
-    found: list[int] = ok[np.argsort(values[ok], kind="stable")[:ODDEST]].tolist()
+    """Return the rows of ``ok`` with the lowest values, up to EXTREMES."""
+    found: list[int] = ok[np.argsort(values[ok], kind="stable")[:EXTREMES]].tolist()
     return found

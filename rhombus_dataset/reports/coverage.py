@@ -1,4 +1,4 @@
-"""What came and what did not, by camera and time."""
+"""Coverage and outcomes of the planned frames, by camera and time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from rhombus_dataset.reports.text import duration_text, local_text, short_number
 from rhombus_dataset.store import layout, manifest
 
 _MAX_COLUMNS: Final = 60
+"""Maximum columns of the heat map by day. A longer period has a column for each week, or for four weeks."""
 _TIMELINE_BINS: Final = 240
+"""Parts that the timeline divides the whole period into: about 4 px each on a wide screen."""
 HOURS: Final = [(f"{hour:02d}", f"{hour:02d}:00 to {hour + 1:02d}:00") for hour in range(24)]
 
 
 def facts_section(
     folder: Path, lock: Lock, schedules: list[Schedule], frames: Frames, names: Names
 ) -> dict[str, Any]:
+    """Return the facts at the top of the page."""
     files = (path for path in (folder / layout.DATA_FOLDER).rglob("*") if path.is_file())
     ok = int((frames.status == OK).sum())
     span = None
@@ -53,18 +56,19 @@ def facts_section(
         ],
         "format": lock.data_format,
         "megabytes": sum(path.stat().st_size for path in files) / 1e6,
-        "strategy": lock.sampling["strategy"],
+        "strategy": lock.sampling.strategy,
         "seed": lock.seed,
         "digest": schedules[0].digest,
         "shards": sum(len(schedule.shards) for schedule in schedules),
-        "standing": len(manifest.slice_paths(folder)),
+        "committed": len(manifest.slice_paths(folder)),
         "masked": sum(bool(camera.masks) for camera in lock.cameras),
     }
 
 
 def outcomes_section(frames: Frames, names: Names) -> dict[str, Any]:
+    """Return the number of frames of each camera and status."""
     counts = cross_table(frames.camera, frames.status, len(names.cameras), len(STATUSES))
-    # The planned outcomes always, what is not built only where there is such a thing.
+    # "not built yet" is a column only if there are such frames.
     used = [i for i in range(len(STATUSES)) if i != PENDING or counts[:, i].any()]
     return {
         "statuses": [STATUSES[i] for i in used],
@@ -78,6 +82,7 @@ def outcomes_section(frames: Frames, names: Names) -> dict[str, Any]:
 
 
 def reasons_section(frames: Frames, names: Names) -> dict[str, Any]:
+    """Return the number of frames of each camera and reason, for the cameras that have any."""
     given = np.flatnonzero(frames.reason != None)  # noqa: E711 - of each element
     code, reasons = pd.factorize(frames.reason[given], sort=True)
     counts = cross_table(frames.camera[given], code.astype(np.int64), len(names.cameras), len(reasons))
@@ -96,7 +101,8 @@ class _DayColumn:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The columns of the heat map by day, and the column of each frame."""
+    """The columns of the heat map by day, and the column of each frame (``bins``). ``unit``: what a column
+    covers."""
 
     unit: str
     columns: list[_DayColumn]
@@ -104,6 +110,7 @@ class Days:
 
 
 def days_of(frames: Frames) -> Days:
+    """Return a column for each local day, or for one or four weeks if there would be more than _MAX_COLUMNS."""
     day = frames.local_ms // DAY_MS
     if not len(day):
         return Days("day", [], day)
@@ -124,10 +131,14 @@ def days_of(frames: Frames) -> Days:
 def heat_section(
     frames: Frames, names: Names, column: Ints, labels: Sequence[tuple[str, str]], key: str
 ) -> dict[str, Any]:
+    """Return a heat map of the frames by camera and ``column`` (int64, an index of ``labels``).
+
+    ``labels``: short and long label of each column. ``key``: the name of the filter that a cell sets.
+    """
     shape = len(names.cameras), len(labels)
     planned = cross_table(frames.camera, column, *shape)
-    came = frames.status == OK
-    ok = cross_table(frames.camera[came], column[came], *shape)
+    is_ok = frames.status == OK
+    ok = cross_table(frames.camera[is_ok], column[is_ok], *shape)
     most = int(ok.max(initial=0))
     levels = np.where(ok > 0, 1 + (ok * 5 - 1) // max(most, 1), 0)
     return {
@@ -156,20 +167,21 @@ def heat_section(
 
 
 def timeline_section(frames: Frames, names: Names) -> dict[str, Any]:
+    """Return, for each camera, a timeline as SVG paths and its longest gaps."""
     if not len(frames):
         return {"ticks": [], "rows": []}
     first, last = int(frames.t_ms.min()), int(frames.t_ms.max())
     at = (frames.t_ms - first) * _TIMELINE_BINS // (last - first + 1)
     shape = len(names.cameras), _TIMELINE_BINS
-    came = frames.status == OK
-    waits = frames.status == PENDING
-    lost = ~came & ~waits
-    tracks = [cross_table(frames.camera[part], at[part], *shape) > 0 for part in (came, lost, waits)]
+    ok = frames.status == OK
+    pending = frames.status == PENDING
+    failed = ~ok & ~pending
+    tracks = [cross_table(frames.camera[part], at[part], *shape) > 0 for part in (ok, failed, pending)]
     rows = []
     order = np.lexsort((frames.t_ms, frames.camera))
     bounds = np.searchsorted(frames.camera[order], np.arange(len(names.cameras) + 1)).tolist()
     for c, name in enumerate(names.cameras):
-        mine = order[bounds[c] : bounds[c + 1]]
+        of_camera = order[bounds[c] : bounds[c + 1]]
         rows.append(
             {
                 "name": name,
@@ -177,10 +189,10 @@ def timeline_section(frames: Frames, names: Names) -> dict[str, Any]:
                     _path(track[c], top, height)
                     for track, (top, height) in zip(tracks, ((0, 14), (16, 8), (0, 14)), strict=True)
                 ],
-                "ok": int(came[mine].sum()),
-                "planned": len(mine),
-                "idle": _longest_idle(frames, mine),
-                "lost": _longest_loss(frames, mine, lost),
+                "ok": int(ok[of_camera].sum()),
+                "planned": len(of_camera),
+                "idle": _longest_idle(frames, of_camera),
+                "failed": _longest_failure(frames, of_camera, failed),
             }
         )
     ticks = [utc_text(first + (last - first) * i // 4) for i in range(5)]
@@ -188,25 +200,27 @@ def timeline_section(frames: Frames, names: Names) -> dict[str, Any]:
 
 
 def _path(track: Bools, top: int, height: int) -> str:
-    """Boxes over the runs of True, as an SVG path."""
+    """Return an SVG path with a rectangle for each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], track, [False]]).astype(np.int8)))
     return "".join(
         f"M{start} {top}h{stop - start}v{height}h{start - stop}z" for start, stop in edges.reshape(-1, 2).tolist()
     )
 
 
-def _longest_idle(frames: Frames, mine: Ints) -> tuple[str, str, str] | None:
-    if len(mine) < 2:
+def _longest_idle(frames: Frames, rows: Ints) -> tuple[str, str, str] | None:
+    """Return the longest time between two consecutive frames of a camera: duration, start and end."""
+    if len(rows) < 2:
         return None
-    gaps = np.diff(frames.t_ms[mine])
+    gaps = np.diff(frames.t_ms[rows])
     i = int(gaps.argmax())
-    start, stop = (local_text(int(frames.local_ms[mine[j]])) for j in (i, i + 1))
+    start, stop = (local_text(int(frames.local_ms[rows[j]])) for j in (i, i + 1))
     return duration_text(int(gaps[i])), start, stop
 
 
-def _longest_loss(frames: Frames, mine: Ints, lost: Bools) -> tuple[int, str, str] | None:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost[mine], [False]]).astype(np.int8))).reshape(-1, 2)
+def _longest_failure(frames: Frames, rows: Ints, failed: Bools) -> tuple[int, str, str] | None:
+    """Return the longest run of a camera's frames without an image: count, time of the first and the last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], failed[rows], [False]]).astype(np.int8))).reshape(-1, 2)
     if not len(edges):
         return None
     start, stop = edges[int((edges[:, 1] - edges[:, 0]).argmax())].tolist()
-    return stop - start, *(local_text(int(frames.local_ms[mine[j]])) for j in (start, stop - 1))
+    return stop - start, *(local_text(int(frames.local_ms[rows[j]])) for j in (start, stop - 1))

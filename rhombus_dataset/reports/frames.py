@@ -1,4 +1,4 @@
-"""Every planned frame of a dataset in columns of numbers, which the sections count in."""
+"""Every planned frame of a dataset, in columns of numbers that the sections of the report count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,12 +27,11 @@ PENDING: Final = STATUSES.index(_NOT_BUILT)
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the integers in :class:`Frames` stand for."""
+    """The names that the codes in :class:`Frames` are indices of."""
 
     cameras: list[str]
     uuids: list[str]
@@ -57,10 +55,11 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Every planned frame, in columns: those of the manifest in its order, then those not built yet.
+    """Every planned frame, in columns: the rows of the manifest in its order, then the frames not built yet.
 
-    What is measured stands for status `ok` only. ``draw`` orders frames by nothing but chance, the same every
-    time; ``image`` has one number for each distinct image.
+    ``camera``, ``view``, ``split`` and ``status`` are codes. ``t_ms`` is in UTC milliseconds; ``local_ms`` and
+    ``hour`` are of the camera's clock. Measures are valid for status `ok` only. ``draw`` orders frames at random,
+    the same every time.
     """
 
     camera: Ints
@@ -75,9 +74,7 @@ class Frames:
     sharpness: npt.NDArray[np.float64]
     width: Ints
     height: Ints
-    dhash: Hashes
-    draw: Hashes
-    image: Ints
+    draw: npt.NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.t_ms)
@@ -86,35 +83,37 @@ class Frames:
 def read_frames(
     folder: Path, lock: Lock, schedules: list[Schedule], dataset: Dataset | None, names: Names
 ) -> Frames:
-    table = schema.manifest_schema().empty_table() if dataset is None else dataset.manifest
-    standing = {path.stem for path in manifest.slice_paths(folder)}
-    ahead = [_pending(schedule, standing, names) for schedule in schedules]
-    camera_ahead, view_ahead, split_ahead, t_ms_ahead = (
-        np.concatenate(column) for column in zip(*ahead, strict=True)
+    """Return every planned frame of a dataset. ``dataset`` is None if no shard is committed yet.
+
+    Raises DatasetError if the manifest does not match the lock.
+    """
+    table = manifest_table(dataset)
+    committed = {path.stem for path in manifest.slice_paths(folder)}
+    pending = [_pending(schedule, committed, names) for schedule in schedules]
+    pending_camera, pending_view, pending_split, pending_t_ms = (
+        np.concatenate(column) for column in zip(*pending, strict=True)
     )
 
     def joined(built: npt.NDArray[Any], planned: Any) -> npt.NDArray[Any]:
-        return np.concatenate([built, np.broadcast_to(np.asarray(planned, built.dtype), t_ms_ahead.shape)])
+        return np.concatenate([built, np.broadcast_to(np.asarray(planned, built.dtype), pending_t_ms.shape)])
 
     def numbers(name: str) -> npt.NDArray[Any]:
         return np.asarray(table.column(name).to_pandas(), np.float64)
 
-    def hexadecimal(name: str) -> Hashes:
-        column = pc.utf8_slice_codeunits(pc.fill_null(table.column(name), "0" * 16), 0, 16)
-        return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), ">u8").astype(np.uint64)
-
-    camera = joined(_codes(table, "camera_uuid", names.uuids), camera_ahead)
-    t_ms = joined(np.asarray(table.column("timestamp").cast(pa.int64()), np.int64), t_ms_ahead)
+    camera = joined(_codes(table, "camera_uuid", names.uuids), pending_camera)
+    t_ms = joined(np.asarray(table.column("timestamp").cast(pa.int64()), np.int64), pending_t_ms)
     local_ms = t_ms.copy()
     for zone in set(names.zones):
-        mine = np.array([z == zone for z in names.zones])[camera]
+        in_zone = np.array([z == zone for z in names.zones])[camera]
         offsets = np.array(lock.zones[zone].offsets, np.int64)
-        since = np.maximum(np.searchsorted(offsets[:, 0], t_ms[mine], side="right") - 1, 0)
-        local_ms[mine] += offsets[since, 1]
+        since = np.maximum(np.searchsorted(offsets[:, 0], t_ms[in_zone], side="right") - 1, 0)
+        local_ms[in_zone] += offsets[since, 1]
+    frame_ids = pc.utf8_slice_codeunits(table.column("frame_id"), 0, 16).to_pylist()
+    draw = np.frombuffer(bytes.fromhex("".join(frame_ids)), ">u8").astype(np.uint64)
     return Frames(
         camera=camera,
-        view=joined(_codes(table, "view", names.views), view_ahead),
-        split=joined(_codes(table, "split", names.splits), split_ahead),
+        view=joined(_codes(table, "view", names.views), pending_view),
+        split=joined(_codes(table, "split", names.splits), pending_split),
         status=joined(_codes(table, "status", STATUSES), PENDING),
         t_ms=t_ms,
         local_ms=local_ms,
@@ -124,15 +123,18 @@ def read_frames(
         sharpness=joined(numbers("sharpness"), np.nan),
         width=joined(np.nan_to_num(numbers("width")).astype(np.int64), 0),
         height=joined(np.nan_to_num(numbers("height")).astype(np.int64), 0),
-        dhash=joined(hexadecimal("dhash"), 0),
-        draw=joined(hexadecimal("frame_id"), 0),
-        image=joined(pd.factorize(np.asarray(table.column("sha256").to_pylist(), object))[0], -1),
+        draw=joined(draw, 0),
     )
 
 
-def _pending(schedule: Schedule, standing: set[str], names: Names) -> tuple[Ints, Ints, Ints, Ints]:
-    """Camera, view, split and time of the rows whose shards do not stand yet."""
-    ranges = [np.arange(s.start, s.stop) for s in schedule.shards if s.stem not in standing]
+def manifest_table(dataset: Dataset | None) -> pa.Table:
+    """Return the manifest of a dataset, or an empty table if no shard is committed yet."""
+    return schema.manifest_schema().empty_table() if dataset is None else dataset.manifest
+
+
+def _pending(schedule: Schedule, committed: set[str], names: Names) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return camera, view, split and time of the rows whose shards are not committed yet."""
+    ranges = [np.arange(s.start, s.stop) for s in schedule.shards if s.stem not in committed]
     rows: Ints = np.concatenate([np.empty(0, np.int64), *ranges])
     camera = np.array([names.uuids.index(camera.uuid) for camera in schedule.cameras], np.int64)
     view = np.array([names.views.index(name) for name, _ in schedule.views], np.int64)
@@ -149,12 +151,13 @@ def _codes(table: pa.Table, column: str, names: list[str]) -> Ints:
     codes = np.asarray(found, np.int64)
     if (codes < 0).any():
         raise DatasetError(
-            f"the manifest has a {column} that {layout.LOCK_FILE} does not name: "
-            "`rhombus-dataset verify` tells more"
+            f"the manifest has a {column} that {layout.LOCK_FILE} does not name. "
+            "Run `rhombus-dataset verify` for details"
         )
     return codes
 
 
 def cross_table(rows: Ints, columns: Ints, n_rows: int, n_columns: int) -> Ints:
+    """Return how often each combination of two codes occurs: int64, (n_rows, n_columns)."""
     counts = np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns)
     return counts.reshape(n_rows, n_columns).astype(np.int64)

@@ -1,7 +1,7 @@
-"""One page that shows a dataset: what came, when, how it looks, and how far its splits are apart.
+"""The HTML report of a dataset: coverage, failures, images, measures and leakage between splits.
 
-Everything in it is computed from the dataset's files, so the same dataset gives the same bytes, and all of it
-stands in the page itself, which asks no network for anything.
+It is computed from the dataset's files alone, so the same dataset gives the same bytes. The page is one file and
+makes no network requests.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import numpy as np
 
 from rhombus_dataset.dataset import open_dataset
 from rhombus_dataset.html.render import html
-from rhombus_dataset.planning.lock import load_lock
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.splits import splits_in_words
+from rhombus_dataset.quality.leakage import MAX_BITS, NEAR_MS, NEIGHBOURS, ImageIndex
 from rhombus_dataset.reports.album import MAX_IMAGE_BYTES, MAX_IMAGES, THUMBNAIL_PX, Album, choose_sheet, lowest
 from rhombus_dataset.reports.coverage import (
     HOURS,
@@ -25,18 +26,18 @@ from rhombus_dataset.reports.coverage import (
     reasons_section,
     timeline_section,
 )
-from rhombus_dataset.reports.frames import OK, STATUSES, Names, read_frames
+from rhombus_dataset.reports.frames import OK, STATUSES, Names, manifest_table, read_frames
 from rhombus_dataset.reports.measures import measures_section
 from rhombus_dataset.reports.sections import findings_section, labels_section, plan_text, splits_section
-from rhombus_dataset.reports.similarity import ALIKE_BITS, NEIGHBOURS, Pairs, alike_section, leaks_section
+from rhombus_dataset.reports.similarity import alike_section, leaks_section
 from rhombus_dataset.store import layout, manifest
 from rhombus_dataset.store.files import write_file
 
 
 def write_report(dataset: Path, out: Path | None = None) -> Path:
-    """Write the report of the dataset in a folder, into that folder by default.
+    """Write the report of the dataset in a folder, and return its path: report.html in that folder by default.
 
-    Raises DatasetError where there is none, and StorageError.
+    Raises DatasetError if the folder has no dataset, and StorageError.
     """
     path = dataset / layout.REPORT_FILE if out is None else out
     write_file(path, report_html(dataset).encode())
@@ -44,21 +45,21 @@ def write_report(dataset: Path, out: Path | None = None) -> Path:
 
 
 def report_html(dataset: Path) -> str:
-    """The page, a pure function of the dataset's files. Raises DatasetError where there is none."""
+    """Return the page, a pure function of the dataset's files. Raises DatasetError if the folder has no dataset."""
     lock = load_lock(dataset)
     schedules = rounds(dataset, lock)
     schedule = schedules[0]
-    # A build may have been stopped before its first shard stood.
+    # A build may have been stopped before its first shard was committed.
     opened = open_dataset(dataset, duplicates=True) if manifest.slice_paths(dataset) else None
     names = Names.of(lock)
     frames = read_frames(dataset, lock, schedules, opened, names)
     album = Album(dataset, opened, names, frames)
     ok = np.flatnonzero(frames.status == OK)
     days = days_of(frames)
-    pairs = Pairs(frames, ok)
-    alike = alike_section(pairs, names, album)
-    leaks = leaks_section(pairs, names, album)
-    oddest = [
+    index = ImageIndex(manifest_table(opened), names.splits)
+    alike = alike_section(index, frames, names, album)
+    leaks = leaks_section(index, frames, names, album)
+    extremes = [
         ("Darkest", "Lowest mean grey value (0 is black, 255 is white).", lowest(frames.luma, ok)),
         (
             "Blurriest",
@@ -66,10 +67,10 @@ def report_html(dataset: Path) -> str:
             lowest(frames.sharpness, ok),
         ),
     ]
-    odd = [(title, what, [album.figure(i, days) for i in found]) for title, what, found in oddest]
-    chosen, lost = choose_sheet(frames)
-    # In the order of the choice, so that what no longer fits is spread as well.
-    shown = {i: album.figure(i, days) for i in [*chosen, *lost]}
+    extreme_figures = [(title, what, [album.figure(i, days) for i in rows]) for title, what, rows in extremes]
+    chosen, failed = choose_sheet(frames)
+    # In the order of the choice: if the page reaches its limit, the omitted images are spread evenly as well.
+    shown = {i: album.figure(i, days) for i in [*chosen, *failed]}
     sheets = [shown[i] for i in sorted(shown, key=lambda i: (frames.camera[i], frames.hour[i], frames.t_ms[i], i))]
     values = {
         "facts": facts_section(dataset, lock, schedules, frames, names),
@@ -82,8 +83,8 @@ def report_html(dataset: Path) -> str:
         "timeline": timeline_section(frames, names),
         "sheets": [(name, [f for f in sheets if f["camera"] == c]) for c, name in enumerate(names.cameras)],
         "sheet_count": len(chosen),
-        "lost_tiles": len(lost),
-        "oddest": odd,
+        "failed_tiles": len(failed),
+        "extremes": extreme_figures,
         "alike": alike,
         "measures": measures_section(frames, ok, names),
         "splits": splits_section(frames, names),
@@ -106,7 +107,8 @@ def report_html(dataset: Path) -> str:
             "images": MAX_IMAGES,
             "megabytes": MAX_IMAGE_BYTES / 1e6,
             "neighbours": NEIGHBOURS,
-            "bits": ALIKE_BITS,
+            "bits": MAX_BITS,
+            "near_s": NEAR_MS // 1000,
         },
     }
     values["findings"] = findings_section(schedule, frames, ok, opened, alike, leaks)

@@ -1,4 +1,4 @@
-"""What the dataset is for: its splits, its labels and its plan; and what to look at first."""
+"""Sections on splits, labels and the plan; and the findings at the top of the page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import numpy as np
 
 from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.planning.schedule import Schedule
+from rhombus_dataset.quality.text import counted
 from rhombus_dataset.reports.frames import OK, PENDING, Frames, Ints, Names, cross_table
-from rhombus_dataset.reports.text import counted, percent_of
+from rhombus_dataset.reports.text import percent_of
 from rhombus_dataset.store import layout
 
 DARK_LUMA: Final = 16
+"""Mean grey value, 0 to 255, below which an image counts as nearly black. Video black is 16."""
 _MAX_LABELS: Final = 50
+"""Rows of the table of labels: about two screens."""
 
 
 def splits_section(frames: Frames, names: Names) -> dict[str, Any]:
+    """Return the images and the planned frames of each camera and split."""
     shape = len(names.cameras), len(names.splits)
-    came = frames.status == OK
+    is_ok = frames.status == OK
     planned = cross_table(frames.camera, frames.split, *shape)
-    ok = cross_table(frames.camera[came], frames.split[came], *shape)
+    ok = cross_table(frames.camera[is_ok], frames.split[is_ok], *shape)
     total = max(1, int(ok.sum()))
     return {
         "names": names.splits,
@@ -36,6 +40,7 @@ def splits_section(frames: Frames, names: Names) -> dict[str, Any]:
 
 
 def labels_section(dataset: Dataset | None, frames: Frames, names: Names) -> dict[str, Any] | None:
+    """Return the annotations of each label and split, the most frequent labels first. None without annotations."""
     table = None if dataset is None else dataset.annotations()
     if dataset is None or table is None or not table.num_rows:
         return None
@@ -58,6 +63,7 @@ def labels_section(dataset: Dataset | None, frames: Frames, names: Names) -> dic
 
 
 def plan_text(folder: Path) -> str | None:
+    """Return the text of plan.yaml, or None if it cannot be read."""
     try:
         return (folder / layout.PLAN_FILE).read_text(errors="replace")
     except OSError:
@@ -72,29 +78,23 @@ def findings_section(
     alike: dict[str, Any],
     leaks: list[dict[str, Any]],
 ) -> list[tuple[str, str]]:
-    """What a reader should look at first: sentence and section."""
+    """Return what a reader should check first: a sentence, and the id of its section."""
     found: list[tuple[str, str]] = []
-    lost = int(((frames.status != OK) & (frames.status != PENDING)).sum())
-    if lost:
+    failed = int(((frames.status != OK) & (frames.status != PENDING)).sum())
+    if failed:
+        share = percent_of(failed, len(frames))
         found.append(
-            (
-                f"{lost:,} of {len(frames):,} planned frames ({percent_of(lost, len(frames))}) are not there.",
-                "outcomes",
-            )
+            (f"{failed:,} of {counted(len(frames), 'planned frame')} ({share}) have no image.", "outcomes")
         )
     if schedule.shortfalls:
-        found.append(
-            (
-                f"{len(schedule.shortfalls):,} strata (such as cameras and hours) could not give their share.",
-                "coverage",
-            )
-        )
+        strata = counted(len(schedule.shortfalls), "stratum", "strata")
+        found.append((f"{strata} (such as camera and hour) had fewer frames than planned.", "coverage"))
     if dataset is not None and (
         warned := dataset.manifest.num_rows - dataset.manifest.column("warning").null_count
     ):
         found.append(
             (
-                f"{counted(warned, 'frame carries', 'frames carry')} a warning of the source (column warning).",
+                f"{counted(warned, 'frame has', 'frames have')} a warning from the source (column warning).",
                 "outcomes",
             )
         )
@@ -103,20 +103,16 @@ def findings_section(
         found.append(
             (
                 f"{counted(dark, 'frame is', 'frames are')} nearly black (mean grey below {DARK_LUMA} of 255).",
-                "oddest",
+                "extremes",
             )
         )
-    if alike["identical"]:
-        found.append(
-            (
-                f"{alike['identical']:,} frames have the same bytes as another: a placeholder, or a still image?",
-                "alike",
-            )
-        )
+    if alike["same_bytes"]:
+        frames_have = counted(alike["same_bytes"], "frame has", "frames have")
+        found.append((f"{frames_have} the same bytes as another: possibly placeholder images.", "alike"))
     for audit in leaks:
-        own, other, n, of = max(audit["sides"], key=lambda side: side[2] / side[3])
-        if n:
-            found.append(
-                (f"{n:,} of {of:,} frames of {own} ({percent_of(n, of)}) have a look-alike in {other}.", "leaks")
-            )
+        side = max(audit["sides"], key=lambda side: side.look_alikes / side.frames)
+        if n := side.look_alikes:
+            frames_have = f"{n:,} of {counted(side.frames, 'frame')} of split {side.split}"
+            share = percent_of(n, side.frames)
+            found.append((f"{frames_have} ({share}) have a look-alike in split {side.other}.", "leaks"))
     return found

@@ -1,4 +1,4 @@
-"""Near-duplicates: what is listed looks alike, what shows something else is not; readers, exports and audits."""
+"""Near-duplicates: listed frames show the same scene; readers and exports skip them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import rhombus_dataset
 from rhombus_dataset.dataset import Frame, read_duplicates
-from rhombus_dataset.imaging.drawn_scene import passers
+from rhombus_dataset.imaging.background import GREY
+from rhombus_dataset.imaging.drawn_scene import visible_objects
 from rhombus_dataset.imaging.jpeg import encode_rgb, small_grey
-from rhombus_dataset.quality.duplicates import FLOOR, _look_alike, cross_split_duplicates
-from tests.conftest import CONFIGS, build_thousand, files_of
+from rhombus_dataset.quality.duplicates import is_near_duplicate
+from tests.conftest import CONFIGS, files_of
 
 PLAN = """
 version: 1
@@ -43,7 +44,7 @@ output: {{format: jpeg, frames_per_shard: 200}}
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn footage, so that the truth is known; a clock and a strip that states the time run in every frame."""
+    """A dataset of drawn footage, so its content is known. Every frame has a clock and a strip with the time."""
     folder = tmp_path_factory.mktemp("yard")
     (folder / "plan.yaml").write_text(PLAN.format(site=CONFIGS / "demo-site.yaml"))
     rhombus_dataset.build(folder / "plan.yaml", folder / "out")
@@ -51,12 +52,12 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(frame: Frame) -> list[tuple[str, float]]:
-    """Who is wholly in the image, and where."""
-    found = passers(frame.camera_uuid, frame.timestamp_ms)
+    """Return the kind and position of everything that is entirely inside the image."""
+    found = visible_objects(frame.camera_uuid, frame.timestamp_ms)
     return sorted((p.kind, p.x) for p in found if p.x > 0 and p.x + p.width < 10_000)
 
 
-def test_what_is_listed_shows_the_same_and_the_empty_scene_is_listed(
+def test_listed_frames_show_the_same_and_the_empty_scene_is_listed(
     yard: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frames = {frame.frame_id: frame for frame in rhombus_dataset.open_dataset(yard, duplicates=True)}
@@ -64,15 +65,15 @@ def test_what_is_listed_shows_the_same_and_the_empty_scene_is_listed(
     wrong = 0
     for row in listed:
         one, other = seen(frames[row["frame_id"]]), seen(frames[row["repeats"]])
-        # Within a cell or so of the grid of 96.
+        # At most about one of the 96 columns apart.
         same = len(one) == len(other) and all(
             a[0] == b[0] and abs(a[1] - b[1]) < 150 for a, b in zip(one, other, strict=True)
         )
         wrong += not same
         assert 0 < row["apart_ms"] <= 120_000
     found = {row["frame_id"] for row in listed}
-    empty = [f for f in frames.values() if not passers(f.camera_uuid, f.timestamp_ms)]
-    could = [
+    empty = [f for f in frames.values() if not visible_objects(f.camera_uuid, f.timestamp_ms)]
+    repeats_of_empty = [
         f.frame_id
         for f in empty
         if any(
@@ -81,21 +82,22 @@ def test_what_is_listed_shows_the_same_and_the_empty_scene_is_listed(
             if other.camera_uuid == f.camera_uuid and other.frame_id not in found
         )
     ]
-    recall = sum(frame_id in found for frame_id in could) / len(could)
+    recall = sum(frame_id in found for frame_id in repeats_of_empty) / len(repeats_of_empty)
     with capsys.disabled():
         print(
-            f"\n{len(listed)} of {len(frames)} listed, {wrong} wrongly; {recall:.3f} of what repeats an empty scene"
+            f"\n{len(listed)} of {len(frames)} frames listed, {wrong} wrongly; "
+            f"{recall:.3f} of the repeats of an empty scene are listed"
         )
     assert wrong == 0
     assert recall > 0.95
 
 
-def test_readers_and_exports_pass_over_them(yard: Path, tmp_path: Path) -> None:
+def test_readers_and_exports_skip_them(yard: Path, tmp_path: Path) -> None:
     every, new = rhombus_dataset.open_dataset(yard, duplicates=True), rhombus_dataset.open_dataset(yard)
     listed = read_duplicates(yard)
     assert len(every) == len(new) + len(listed)
     assert not {frame.frame_id for frame in new} & set(listed.column("frame_id").to_pylist())
-    # What is repeated is there.
+    # The repeated frames themselves are not skipped.
     assert set(listed.column("repeats").to_pylist()) <= {frame.frame_id for frame in new}
     rhombus_dataset.export(yard, "imagefolder", tmp_path / "out")
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == len(new)
@@ -104,7 +106,7 @@ def test_readers_and_exports_pass_over_them(yard: Path, tmp_path: Path) -> None:
     assert rhombus_dataset.verify(yard).problems == ()
 
 
-def test_shards_stay_as_they_are_and_the_list_comes_and_goes_with_the_plan(yard: Path, tmp_path: Path) -> None:
+def test_the_list_follows_the_plan_and_shards_do_not_change(yard: Path, tmp_path: Path) -> None:
     shutil.copytree(yard, tmp_path / "out")
     before = files_of(yard)
     text = (yard / "plan.yaml").read_text()
@@ -125,14 +127,14 @@ def test_shards_stay_as_they_are_and_the_list_comes_and_goes_with_the_plan(yard:
     }
 
 
-@pytest.mark.parametrize("damage", ["gone", "torn", "another"])
-def test_a_list_that_is_not_of_these_images_is_told_and_healed(yard: Path, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated", "incomplete"])
+def test_a_wrong_list_is_reported_and_rebuilt(yard: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     file = path / "duplicates.parquet"
-    if damage == "gone":
+    if damage == "missing":
         file.unlink()
-    elif damage == "torn":
+    elif damage == "truncated":
         file.write_bytes(file.read_bytes()[:-20])
     else:
         pd.read_parquet(file).iloc[1:].to_parquet(file)
@@ -143,7 +145,7 @@ def test_a_list_that_is_not_of_these_images_is_told_and_healed(yard: Path, tmp_p
     assert rhombus_dataset.verify(path).problems == ()
 
 
-def test_erasing_what_is_repeated_makes_another_the_first(yard: Path, tmp_path: Path) -> None:
+def test_erasing_a_repeated_frame_makes_another_the_first(yard: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     repeated = read_duplicates(path).column("repeats")[0].as_py()
@@ -155,57 +157,29 @@ def test_erasing_what_is_repeated_makes_another_the_first(yard: Path, tmp_path: 
     assert rhombus_dataset.verify(path).problems == ()
 
 
-def test_labels_of_frames_that_repeat_another_are_taken(yard: Path, tmp_path: Path) -> None:
+def test_labels_of_near_duplicates_are_imported(yard: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     frame_id = read_duplicates(path).column("frame_id")[0].as_py()
-    said = {
+    labels = {
         "images": [{"id": 1, "file_name": f"{frame_id}.jpg", "width": 640, "height": 360}],
         "categories": [{"id": 1, "name": "car"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
     }
-    (tmp_path / "labels.json").write_text(json.dumps(said))
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
-    assert (outcome.boxes, outcome.left) == (1, ())
+    assert (outcome.boxes, outcome.skipped) == (1, ())
     assert rhombus_dataset.verify(path).problems == ()
 
 
-def test_building_again_compares_nothing_again(yard: Path, tmp_path: Path) -> None:
+def test_building_again_does_not_compare_again(yard: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     shutil.copytree(yard, path)
     (tmp_path / "plan.yaml").write_bytes((yard / "plan.yaml").read_bytes())
-    # An image that is gone would be missed, if it were looked at.
+    # Reading the deleted image would raise an error.
     frame = rhombus_dataset.open_dataset(path)[0]
     (path / frame.to_dict()["file"]).unlink()
     assert rhombus_dataset.build(tmp_path / "plan.yaml", path).requests == 0
-
-
-def twins(folder: Path, clips: list[Path], splits: str) -> int:
-    folder.mkdir()
-    path = build_thousand(folder, clips, "jpeg", splits)
-    report = rhombus_dataset.verify(path)
-    assert report.problems == ()
-    assert report.twins == tuple(cross_split_duplicates(path))
-    assert ("near-twin in another split" in report.to_text()) == bool(report.twins)
-    dataset = {frame.frame_id: frame for frame in rhombus_dataset.open_dataset(path)}
-    for twin in report.twins:
-        one, other = dataset[twin["frame_id"]], dataset[twin["twin"]]
-        assert (one.camera_uuid, one.view) == (other.camera_uuid, other.view)
-        assert one.split != other.split
-        assert 0 <= one.timestamp_ms - other.timestamp_ms == twin["apart_ms"] <= 60_000
-    return len(report.twins)
-
-
-def test_verify_counts_the_twins_that_a_random_split_makes(
-    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fractions = "fractions: {train: 0.8, validation: 0.1, test: 0.1}"
-    shuffled = twins(tmp_path / "shuffled", clips, f"{{by: time, block: 1s, {fractions}}}")
-    apart = twins(tmp_path / "apart", clips, f"{{by: time, block: 10m, embargo: 1m, {fractions}}}")
-    with capsys.disabled():
-        print(f"\ntwins across splits: {shuffled} where seconds are shuffled, {apart} with blocks and an embargo")
-    assert shuffled > 50
-    assert apart == 0
 
 
 def test_a_dataset_without_dedup_has_no_list(thousand: Path) -> None:
@@ -219,26 +193,26 @@ greys = st.integers(0, 2**32 - 1).map(
 
 
 @given(greys, st.integers(-20, 55), st.integers(0, 53), st.integers(0, 94))
-def test_light_is_no_difference_and_a_small_thing_is(
+def test_light_is_no_difference_and_a_small_object_is(
     grey: npt.NDArray[np.uint8], light: int, row: int, column: int
 ) -> None:
-    limit = np.full((54, 96), FLOOR, np.int16)
+    limit = np.full((54, 96), GREY.floor, np.int16)
     lit = (grey.astype(int) + light).astype(np.uint8)
-    assert _look_alike(grey, lit, limit)
-    assert _look_alike(lit, grey, limit)
+    assert is_near_duplicate(grey, lit, limit)
+    assert is_near_duplicate(lit, grey, limit)
     changed = lit.copy()
     place = slice(max(0, row - 2), row + 2), slice(column, column + 2)
     changed[place] = 255 - changed[place]
-    differs = np.abs(changed.astype(int) - lit)[place] > FLOOR
-    assert _look_alike(grey, changed, limit) == (differs.sum() < 4)
-    # Where every frame differs as much, it says nothing.
+    differs = np.abs(changed.astype(int) - lit)[place] > GREY.floor
+    assert is_near_duplicate(grey, changed, limit) == (differs.sum() < 4)
+    # A difference within the noise does not count.
     noisy = limit.copy()
     noisy[place] = 256
-    assert _look_alike(grey, changed, noisy)
+    assert is_near_duplicate(grey, changed, noisy)
 
 
 @given(st.integers(1, 400), st.integers(1, 300), st.integers(0, 255))
-def test_a_small_grey_image_has_the_means_of_its_parts(width: int, height: int, grey: int) -> None:
+def test_a_small_grey_image_has_the_means_of_its_cells(width: int, height: int, grey: int) -> None:
     flat = np.full((height, width, 3), grey, np.uint8)
     assert np.abs(small_grey(encode_rgb(flat)).astype(int) - grey).max() <= 2
     half = flat.copy()

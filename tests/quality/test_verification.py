@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.errors import DatasetError
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
 from rhombus_dataset.store import manifest
 from tests.building.test_build import same_for_each_frame, write_plan
 from tests.conftest import CONFIGS
