@@ -1,4 +1,4 @@
-"""The dry run: what a schedule would come to, before anything is asked for."""
+"""The dry run: what a build would request, store and take, estimated without a request."""
 
 from __future__ import annotations
 
@@ -11,23 +11,33 @@ import numpy.typing as npt
 import pandas as pd
 
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
-from rhombus_dataset.plan.model import Plan, ScoutSampling
+from rhombus_dataset.plan.model import Plan
+from rhombus_dataset.planning.resolve import scout_settings
 from rhombus_dataset.planning.schedule import Schedule
 
 ASSUMED_FULL_PX: Final = (1920, 1080)
+"""Assumed width and height of a full frame, in pixels."""
 ASSUMED_BYTES_PER_PIXEL: Final = 0.125
-"""A full-HD frame of about 260 kB: what cameras of this kind usually send."""
+"""Assumed JPEG bytes for each pixel of a frame: 260 kB for full HD, as cameras of this kind usually send."""
 ASSUMED_SMALL_BYTES_PER_PIXEL: Final = 0.25
+"""Assumed JPEG bytes for each pixel of a small frame: more, since it has more detail for each pixel."""
 SMALL_FRAME_BYTES: Final = 600
-"""What a small image takes for its header and tables alone, and the more for a pixel of it."""
+"""Bytes of the header and the tables of a JPEG, which count in a small frame."""
 LONG_PASS_S: Final = 6 * 3600
+"""Seconds of a scout pass, 6 hours: a longer pass gets a warning and a proposal for a longer interval."""
 FIRST_TIMES: Final = 5
+"""Number of times that are listed as examples."""
+MAX_LISTED: Final = 20
+"""Maximum number of shortfalls in the text for a terminal."""
 
 
 @dataclass(frozen=True)
-class PlanSummary:
-    """Counts are of rows (one a moment and view), but for ``moments``. ``seconds`` is the least time that
-    the quota allows; ``bytes`` an estimate, by ``bytes_basis``."""
+class DryRun:
+    """What a build would request, store and take.
+
+    Counts are of frames (one for each moment and view), except ``moments``. ``seconds`` is the shortest time that
+    the rate limit allows. ``bytes`` is an estimate; ``bytes_basis`` says how it is made. ``free_bytes`` is the free
+    space of the disk."""
 
     name: str
     digest: str
@@ -47,16 +57,16 @@ class PlanSummary:
     first: tuple[dict[str, str], ...]
     shortfalls: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
-    scouting: Scouting | None = None
-    """Of a plan that scouts and has not yet: then all the other figures are of its scout pass."""
+    scouting: ScoutingEstimate | None = None
+    """For a plan with a scout pass that is not done yet: what follows it. All other figures are of the pass."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the fields as JSON values."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         return plain | {"scouting": None if self.scouting is None else asdict(self.scouting)}
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """Return the text for a terminal."""
         kind = "frames" if self.scouting is None else "small frames of the scout pass"
         lines = [
             f"{self.name}: {self.frames:,} {kind} of {self.moments:,} moments, {self.shards} shards",
@@ -67,7 +77,7 @@ class PlanSummary:
         if self.scouting is not None:
             lines += self.scouting.lines(self)
         if self.bytes + (self.scouting.bytes if self.scouting else 0) > self.free_bytes:
-            lines.append("WARNING   that is more than the free disk")
+            lines.append("WARNING   that is more than the free space of the disk")
         for title, counts in (
             ("camera", self.by_camera),
             ("local hour", {f"{hour:02d}:00": n for hour, n in self.by_local_hour.items()}),
@@ -78,23 +88,24 @@ class PlanSummary:
         lines += ["", "first frames"]
         lines += [f"  {f['utc']}   {f['local']}   {f['camera']}   {f['view']}" for f in self.first]
         if self.shortfalls:
-            lines += ["", f"shortfalls: {len(self.shortfalls)} strata cannot give their share"]
+            lines += ["", f"shortfalls: {len(self.shortfalls)} strata have less than their share"]
             lines += [
-                f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}" for s in self.shortfalls[:20]
+                f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}"
+                for s in self.shortfalls[:MAX_LISTED]
             ]
-            if len(self.shortfalls) > 20:
-                lines.append(f"  ... and {len(self.shortfalls) - 20} more (--json lists all)")
+            if len(self.shortfalls) > MAX_LISTED:
+                lines.append(f"  ... and {len(self.shortfalls) - MAX_LISTED} more (--json lists all)")
         lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
         lines.append(f"\nschedule  {self.digest}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
-class Scouting:
-    """What comes after a scout pass, beside what it would be to fetch all that the pass looks at.
+class ScoutingEstimate:
+    """What follows a scout pass, compared with fetching every moment of the pass in full.
 
-    ``moments`` is what the plan asks for, ``frames`` with all views; ``pays_off_below`` how many moments can be
-    chosen at most before the pass costs more bytes than it saves.
+    ``moments`` is the number that the plan asks for, ``frames`` the same with all views. From ``pays_off_below``
+    moments on, the pass costs more bytes than it saves.
     """
 
     moments: int
@@ -106,69 +117,73 @@ class Scouting:
     pays_off_below: int
     every_ms: int
 
-    def lines(self, looking: PlanSummary) -> list[str]:
-        both, seconds = looking.bytes + self.bytes, looking.seconds + self.seconds
-        requests = looking.requests + self.frames
+    def lines(self, scout_pass: DryRun) -> list[str]:
+        """Return the lines for a terminal that follow those of the pass."""
+        total, seconds = scout_pass.bytes + self.bytes, scout_pass.seconds + self.seconds
+        share = 100 * total / max(1, self.bytes_in_full)
+        requests = scout_pass.requests + self.frames
         found = [
             f"then      {self.frames:,} frames of up to {self.moments:,} moments that show something new: "
-            f"{requests:,} requests in all, {_duration(seconds)}, about {_size(both)}",
-            f"in full   all {looking.moments:,} moments were {self.frames_in_full:,} frames, about "
-            f"{_size(self.bytes_in_full)}: scouting fetches {100 * both / max(1, self.bytes_in_full):.1f} % of it",
+            f"{requests:,} requests in all, {_duration(seconds)}, about {_size(total)}",
+            f"in full   all {scout_pass.moments:,} moments would be {self.frames_in_full:,} frames, about "
+            f"{_size(self.bytes_in_full)}: scouting fetches {share:.1f} % of that",
         ]
         if self.moments > self.pays_off_below:
             found.append(
-                f"WARNING   it does not pay off: from {self.pays_off_below:,} moments on, fetching everything in "
-                "full (strategy interval) costs fewer bytes and no second look"
+                f"WARNING   scouting does not pay off: from {self.pays_off_below:,} moments on, fetching all "
+                "in full (strategy interval) costs fewer bytes"
             )
         else:
-            found.append(f"          it pays off in bytes below {self.pays_off_below:,} moments")
-        if looking.seconds > LONG_PASS_S:
-            fits = -(-int(self.every_ms * looking.seconds / LONG_PASS_S) // 1000)
+            found.append(f"          scouting saves bytes below {self.pays_off_below:,} moments")
+        if scout_pass.seconds > LONG_PASS_S:
+            fits = -(-int(self.every_ms * scout_pass.seconds / LONG_PASS_S) // 1000)
             found.append(
-                f"WARNING   the quota is tight: looking takes {_duration(looking.seconds)} of the "
-                f"{_duration(seconds)}. With every: {fits}s it takes {_duration(LONG_PASS_S)}; what is shorter may "
-                "stay unseen"
+                f"WARNING   the rate limit is low: the scout pass takes {_duration(scout_pass.seconds)} of the "
+                f"{_duration(seconds)}. With every: {fits}s it takes {_duration(LONG_PASS_S)}, and may miss "
+                "shorter events"
             )
         return found
 
 
-def summarize_scouting(plan: Plan, schedule: Schedule, free_bytes: int) -> PlanSummary:
-    """Count the ``schedule`` of a plan's scout pass, and tell what comes after it."""
-    assert isinstance(plan.sampling, ScoutSampling)
+def estimate_scout_pass(plan: Plan, schedule: Schedule, free_bytes: int) -> DryRun:
+    """Return the estimate for a plan's scout pass with this ``schedule``, and for what follows it.
+
+    ``free_bytes``: of the disk for the dataset. Raises UsageError for a plan with another strategy."""
+    settings = scout_settings(plan)
     limits = plan.source.limits
-    looking = summarize(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes)
+    scout_pass = estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes)
     width, height = ASSUMED_FULL_PX
-    small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / plan.sampling.downscale**2
+    small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / settings.downscale**2
     views = {c.uuid: [plan.views[name] for name in c.views or plan.views] for c in plan.cameras}
     size = {uuid: sum(map(_assumed_bytes, of_camera)) for uuid, of_camera in views.items()}
-    seen = np.bincount(schedule.camera, minlength=len(schedule.cameras)).tolist()
-    frames_in_full = sum(n * len(views[c.uuid]) for c, n in zip(schedule.cameras, seen, strict=True))
-    bytes_in_full = sum(n * size[c.uuid] for c, n in zip(schedule.cameras, seen, strict=True))
-    moments = plan.sampling.frames or (plan.sampling.frames_per_camera or 0) * len(plan.cameras)
-    moments = min(moments, len(schedule))
+    moments_of = np.bincount(schedule.camera, minlength=len(schedule.cameras)).tolist()
+    frames_in_full = sum(n * len(views[c.uuid]) for c, n in zip(schedule.cameras, moments_of, strict=True))
+    bytes_in_full = sum(n * size[c.uuid] for c, n in zip(schedule.cameras, moments_of, strict=True))
+    wanted = settings.count.number * (len(plan.cameras) if settings.count.per_camera else 1)
+    moments = min(wanted, len(schedule))
     share = moments / max(1, len(schedule))
-    bytes_looking = round(small * len(schedule))
+    pass_bytes = round(small * len(schedule))
     return replace(
-        looking,
-        bytes=bytes_looking,
+        scout_pass,
+        bytes=pass_bytes,
         bytes_basis=f"if a full frame is {width}x{height}",
-        scouting=Scouting(
+        scouting=ScoutingEstimate(
             moments=moments,
             frames=round(share * frames_in_full),
             bytes=round(share * bytes_in_full),
             seconds=share * frames_in_full / limits.requests_per_second,
             frames_in_full=frames_in_full,
             bytes_in_full=bytes_in_full,
-            pays_off_below=max(0, int(len(schedule) * (1 - bytes_looking / max(1, bytes_in_full)))),
-            every_ms=plan.sampling.every,
+            pays_off_below=max(0, int(len(schedule) * (1 - pass_bytes / max(1, bytes_in_full)))),
+            every_ms=settings.every_ms,
         ),
     )
 
 
-def summarize(
+def estimate_build(
     schedule: Schedule, name: str, requests_per_second: float, burst: int, free_bytes: int
-) -> PlanSummary:
-    """Count a schedule. ``free_bytes``: of the disk that the dataset would be written to."""
+) -> DryRun:
+    """Return the estimate for a build of ``schedule``. ``free_bytes``: of the disk for the dataset."""
     rows = len(schedule)
     views = [geometry for _, geometry in schedule.views]
     by_view = np.bincount(schedule.view, minlength=len(views)).tolist()
@@ -186,7 +201,7 @@ def summarize(
         for row in order
     )
     width, height = ASSUMED_FULL_PX
-    return PlanSummary(
+    return DryRun(
         name=name,
         digest=schedule.digest,
         frames=rows,
@@ -221,7 +236,7 @@ def summarize(
 
 
 def _first_of_moment(schedule: Schedule) -> npt.NDArray[np.bool_]:
-    """The views of one moment stand next to each other."""
+    """Return which rows are the first of their moment: the views of a moment follow each other."""
     changes = np.ones(len(schedule), np.bool_)
     changes[1:] = (np.diff(schedule.timestamp_ms) != 0) | (np.diff(schedule.camera) != 0)
     return changes

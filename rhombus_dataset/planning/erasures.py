@@ -1,5 +1,4 @@
-"""The record of what was erased from a dataset. It outlives repairs and rebuilds: what is named here never comes
-back by them."""
+"""The record of erasures. Repairs and rebuilds keep it, so that no erased frame is fetched again."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from rhombus_dataset.store.files import write_file
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Frames that were taken back: of a camera (UUID with facet), from ``start_ms`` to before ``end_ms``."""
+    """Erased frames: of a camera (UUID with facet), from ``start_ms`` to before ``end_ms``, UTC ms."""
 
     camera_uuid: str
     start_ms: int
@@ -27,28 +26,30 @@ class Erasure:
 
 
 def read_erasures(out: Path) -> list[Erasure]:
-    """What has been erased from a dataset. Raises DatasetError where the record of it is damaged."""
+    """Return the erasures of a dataset. Raises DatasetError if their record is damaged."""
     path = out / layout.ERASED_FILE
     if not path.exists():
         return []
     try:
         return [Erasure(**entry) for entry in json.loads(path.read_bytes())]
     except (ValueError, TypeError) as error:
-        raise DatasetError(f"{path}: the record of erased frames is damaged ({error}): bring it back") from None
+        raise DatasetError(
+            f"{path}: the record of erased frames is damaged ({error}): restore the file from a backup"
+        ) from None
 
 
 def add_erasure(out: Path, erasure: Erasure) -> None:
-    """Record that frames are erased, before any of them is."""
+    """Add an erasure to the record. Call it before the first frame is erased."""
     entries = [asdict(entry) for entry in dict.fromkeys([*read_erasures(out), erasure])]
     write_file(out / layout.ERASED_FILE, json.dumps(entries, indent=1).encode() + b"\n")
 
 
 def erased_rows(erasures: Sequence[Erasure], schedule: Schedule, shard: Shard) -> npt.NDArray[np.bool_]:
-    """Which rows of a shard are erased: bool, one a row."""
+    """Return which rows of a shard are erased. Shape (rows,), bool."""
     rows = slice(shard.start, shard.stop)
     times, cameras = schedule.timestamp_ms[rows], schedule.camera[rows]
     found = np.zeros(len(times), np.bool_)
     for erasure in erasures:
-        mine = [i for i, camera in enumerate(schedule.cameras) if camera.uuid == erasure.camera_uuid]
-        found |= np.isin(cameras, mine) & (times >= erasure.start_ms) & (times < erasure.end_ms)
+        numbers = [i for i, camera in enumerate(schedule.cameras) if camera.uuid == erasure.camera_uuid]
+        found |= np.isin(cameras, numbers) & (times >= erasure.start_ms) & (times < erasure.end_ms)
     return found

@@ -1,7 +1,7 @@
-"""The rounds of a dataset: what was planned, and what was drawn for frames that turned out to be missing.
+"""The rounds of a dataset: the planned frames, and those that replace missing ones (top-up).
 
-The second round is a pure function of the lock and of which moments the first has no frame of. Those are written
-down once, so that footage that turns up later changes nothing.
+The second round is a pure function of the lock and of the moments without a frame in the first round. These are
+recorded once, so that footage that arrives later changes nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from rhombus_dataset.store.files import write_file
 
 
 def rounds(out: Path, lock: Lock) -> list[Schedule]:
-    """The schedules of a dataset: one, or two where it was topped up.
+    """Return the schedules of a dataset: one, or two if it was topped up.
 
-    Raises as ``sample``, and DatasetError where the record of what was missing is damaged.
+    Raises as ``sample``, and DatasetError if the record of missing moments is damaged.
     """
     first = sample(lock)
     second = second_round(out, lock, first)
@@ -34,31 +34,32 @@ def rounds(out: Path, lock: Lock) -> list[Schedule]:
 
 
 def second_round(out: Path, lock: Lock, first: Schedule) -> Schedule | None:
-    """What was drawn for frames that the ``first`` round has not; None where nothing was. Raises as ``rounds``."""
+    """Return the frames that replace missing ones of the ``first`` round, if any. Raises as ``rounds``."""
     missing = read_missing(out, lock, first)
     return None if missing is None else sample_more(lock, missing)
 
 
 def read_missing(out: Path, lock: Lock, first: Schedule) -> list[npt.NDArray[np.int64]] | None:
-    """The times (UTC ms) for each camera of the lock that the first round has no frame of; None if nobody asked."""
+    """Return the times (UTC ms) without a frame in the first round, for each camera. None if there is no record."""
     path = out / layout.TOP_UP_FILE
     try:
         content = json.loads(path.read_bytes())
         checksum = content.pop("sha256")
         if checksum != json_sha256(content):
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum does not match its content")
         if content["schedule"] != first.digest:
-            raise ValueError(f"it is of the schedule {content['schedule']}, this is {first.digest}")
+            raise ValueError(f"it belongs to the schedule {content['schedule']}, expected {first.digest}")
         return [np.array(content["missing"].get(camera.uuid, []), np.int64) for camera in lock.cameras]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path}: damaged ({error}): bring it back") from None
+        raise DatasetError(f"{path}: damaged ({error}): restore the file from a backup") from None
 
 
 def write_missing(out: Path, first: Schedule) -> int:
-    """Write down which moments of the first round, all of whose shards stand, have no frame at all, but are
-    `missing`. Returns how many."""
+    """Record the moments of the first round that have no frame in any view, but are `missing`. Return their number.
+
+    All shards of the round must be committed. Raises StorageError."""
     lost: dict[str, list[int]] = {}
     for shard in first.shards:
         statuses = manifest.read_statuses(out / layout.manifest_file(shard.stem))

@@ -25,7 +25,7 @@ _CHUNK_ROWS: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows [start, stop) of the schedule: number ``index`` of the ``count`` shards of its split."""
+    """Rows [start, stop) of the schedule: shard ``index``, from 0, of the ``count`` shards of its split."""
 
     split: str
     index: int
@@ -36,7 +36,7 @@ class Shard:
 
     @property
     def stem(self) -> str:
-        """The name of its files, without their endings."""
+        """Return the name of its files without the extension."""
         return f"{self.split}-{self.stem_part}{self.index:05d}-of-{self.count:05d}"
 
 
@@ -44,9 +44,9 @@ class Shard:
 class Schedule:
     """Every planned frame, ordered by (split, timestamp, camera UUID, geometry).
 
-    ``timestamp_ms`` (int64, UTC), ``camera`` (int32), ``view`` (uint16) and ``split`` (uint8) have one
-    entry a row; the last three are indices into ``cameras`` (sorted by UUID), ``views`` (name and
-    geometry) and ``splits``. ``shortfalls`` and ``notes`` tell what sampling could not do.
+    ``timestamp_ms`` (int64, UTC), ``camera`` (int32), ``view`` (uint16) and ``split`` (uint8) have one value for
+    each row. The last three are indices of ``cameras`` (sorted by UUID), ``views`` (name and geometry) and
+    ``splits``. ``shortfalls`` and ``notes`` say what sampling could not do.
     """
 
     timestamp_ms: npt.NDArray[np.int64]
@@ -65,14 +65,14 @@ class Schedule:
     """The times that were chosen from a scout pass, with the reasons. None for other strategies."""
     has_deployments: bool = False
     stem_part: str = ""
-    """What the names of its shards have that those of another schedule in the same folder have not."""
+    """Part of the names of its shards that distinguishes them from another schedule in the same folder."""
 
     def __len__(self) -> int:
         return len(self.timestamp_ms)
 
     @functools.cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The shards in the order of their rows. Together they hold every row once."""
+        """Return the shards in the order of their rows. Together they hold every row once."""
         found: list[Shard] = []
         bounds = np.searchsorted(self.split, np.arange(len(self.splits) + 1)).tolist()
         for name, start, stop in zip(self.splits, bounds[:-1], bounds[1:], strict=True):
@@ -83,11 +83,11 @@ class Schedule:
         return tuple(found)
 
     def build_order(self) -> list[Shard]:
-        """The shards, oldest footage first: the cloud forgets it first."""
+        """Return the shards, oldest footage first, since the cloud deletes it first."""
         return sorted(self.shards, key=lambda shard: (self.timestamp_ms[shard.start], shard.start))
 
     def request(self, row: int) -> FrameRequest:
-        """What to ask for, for one row."""
+        """Return the request for a row."""
         return FrameRequest(
             self.camera_of(row).uuid,
             int(self.timestamp_ms[row]),
@@ -95,14 +95,15 @@ class Schedule:
         )
 
     def camera_of(self, row: int) -> LockedCamera:
+        """Return the camera of a row."""
         return self.cameras[int(self.camera[row])]
 
     def masks(self, row: int) -> tuple[Polygon, ...]:
-        """The polygons to paint over the image of a row."""
+        """Return the polygons to paint over the image of a row."""
         return self.camera_of(row).masks
 
     def local_time(self, row: int) -> dt.datetime:
-        """The time of a row on its camera's wall clock, with that clock's offset."""
+        """Return the time of a row on its camera's local clock, with the UTC offset."""
         timestamp_ms = int(self.timestamp_ms[row])
         offsets = self.offsets[self.camera_of(row).timezone]
         place = max(0, bisect.bisect_right(offsets, (timestamp_ms, 2**62)) - 1)
@@ -110,7 +111,7 @@ class Schedule:
         return dt.datetime.fromtimestamp(timestamp_ms / 1000, zone)
 
     def local_hours(self) -> npt.NDArray[np.int8]:
-        """The local hour of the day (0 to 23) of every row: int8."""
+        """Return the local hour of the day (0 to 23) of every row. Shape (N,), int8."""
         result = np.empty(len(self), np.int8)
         for at in range(0, len(self), _CHUNK_ROWS):
             times, camera = self.timestamp_ms[at : at + _CHUNK_ROWS], self.camera[at : at + _CHUNK_ROWS]
@@ -120,14 +121,14 @@ class Schedule:
         return result
 
     def planned_table(self, start: int, stop: int) -> pa.Table:
-        """Rows [start, stop) as the columns of ``schema.PLANNED``."""
+        """Return rows [start, stop) with the columns of ``schema.PLANNED``."""
         camera, view = self.camera[start:stop], self.view[start:stop]
         geometries = [geometry for _, geometry in self.views]
 
-        def of_camera(values: list[str | None]) -> pa.Array:
+        def by_camera(values: list[str | None]) -> pa.Array:
             return pa.array(values, pa.string()).take(pa.array(camera))
 
-        def of_view(name: str) -> npt.NDArray[np.int32]:
+        def by_view(name: str) -> npt.NDArray[np.int32]:
             return np.array([getattr(g, name) for g in geometries], np.int32)[view]
 
         ids = [
@@ -137,51 +138,51 @@ class Schedule:
         columns = {
             "frame_id": ids,
             "split": pa.array(self.splits).take(pa.array(self.split[start:stop])),
-            "camera_uuid": of_camera([c.uuid for c in self.cameras]),
-            "camera_name": of_camera([c.name for c in self.cameras]),
-            "location": of_camera([c.location for c in self.cameras]),
+            "camera_uuid": by_camera([c.uuid for c in self.cameras]),
+            "camera_name": by_camera([c.name for c in self.cameras]),
+            "location": by_camera([c.location for c in self.cameras]),
             "timestamp": pa.array(self.timestamp_ms[start:stop]).cast(pa.timestamp("ms", tz="UTC")),
-            "timezone": of_camera([c.timezone for c in self.cameras]),
+            "timezone": by_camera([c.timezone for c in self.cameras]),
             "view": pa.array([name for name, _ in self.views]).take(pa.array(view)),
-            "downscale": of_view("downscale"),
-            "crop_x": of_view("crop_x"),
-            "crop_y": of_view("crop_y"),
-            "crop_width": of_view("crop_width"),
-            "crop_height": of_view("crop_height"),
+            "downscale": by_view("downscale"),
+            "crop_x": by_view("crop_x"),
+            "crop_y": by_view("crop_y"),
+            "crop_width": by_view("crop_width"),
+            "crop_height": by_view("crop_height"),
         }
         return pa.table(columns, schema=pa.schema(list(schema.PLANNED)))
 
     @property
     def more_fields(self) -> tuple[pa.Field[Any], ...]:
-        """The columns that the manifest of this schedule has beyond those of every manifest."""
+        """Return the manifest columns of this schedule that not every manifest has."""
         deployment = (schema.DEPLOYMENT,) if self.has_deployments else ()
         return deployment + (schema.CHOICE if self.scouted is not None else ())
 
     def more_columns(self, start: int, stop: int) -> dict[str, pa.Array]:
-        """Rows [start, stop) of these columns, by name."""
+        """Return rows [start, stop) of the ``more_fields`` columns, by name."""
         camera, times = self.camera[start:stop], self.timestamp_ms[start:stop]
         found: dict[str, pa.Array] = {}
         if self.has_deployments:
             names = np.empty(stop - start, object)
             for i in np.unique(camera).tolist():
-                mine = camera == i
-                nth = np.searchsorted(self.cameras[i].deployments, times[mine], side="right")
-                names[mine] = np.array(self.cameras[i].deployment_names, object)[nth]
+                of_camera = camera == i
+                nth = np.searchsorted(self.cameras[i].deployments, times[of_camera], side="right")
+                names[of_camera] = np.array(self.cameras[i].deployment_names, object)[nth]
             found["deployment"] = pa.array(names, pa.string())
         if (scouted := self.scouted) is not None:
             place = np.empty(stop - start, np.int64)
             for i in np.unique(camera).tolist():
-                mine = camera == i
+                of_camera = camera == i
                 first, last = np.searchsorted(scouted.camera, [i, i + 1])
-                place[mine] = first + np.searchsorted(scouted.timestamp_ms[first:last], times[mine])
+                place[of_camera] = first + np.searchsorted(scouted.timestamp_ms[first:last], times[of_camera])
             found["score"] = pa.array(scouted.score[place])
             found["chosen_for"] = pa.array(scouted.reasons, pa.string()).take(pa.array(scouted.reason_code[place]))
         return found
 
     @functools.cached_property
     def digest(self) -> str:
-        """Hex SHA-256 that names this build: of the ordered rows (UUID, time, geometry, masks, split), the
-        format and the frames a shard. Names, limits and addresses are not in it."""
+        """Return the hex SHA-256 that identifies the build: of the ordered rows (UUID, time, geometry, masks,
+        split), the format and the frames of a shard. Names, limits and addresses have no influence."""
         row = np.dtype([("uuid", "S26"), ("t", "<i8"), ("g", "<i4", 5), ("masks", "S16"), ("split", "S16")])
         cameras = np.zeros(len(self.cameras), row)
         for i, camera in enumerate(self.cameras):

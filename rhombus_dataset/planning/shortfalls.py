@@ -1,4 +1,4 @@
-"""Which parts of the footage have fewer frames than their share, and why: before asking, and after."""
+"""Which strata have fewer frames than their share, and why: in the plan, and after the build."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rhombus_dataset.planning.schedule import Schedule
 
 
 def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The strata that could not be given their share to begin with, and those whose frames did not all come.
+    """Yield the strata that have too few moments for their share, then those with too few frames received.
 
-    ``rows`` is the manifest. What was drawn in place of missing frames counts for the stratum that it is of.
+    ``rows`` is the manifest. Frames that replace missing ones count for the stratum that they are in.
     """
     for shortfall in schedules[0].shortfalls:
         yield {
@@ -39,24 +39,26 @@ def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) ->
         return
     keys = pd.DataFrame({"camera": rows["camera_name"], "hour": None, "weekday": None}, index=rows.index)
     for camera in lock.cameras:
-        mine = rows["camera_uuid"] == camera.uuid
-        times = np.asarray(rows.loc[mine, "timestamp"].astype("int64"), np.int64)
+        of_camera = rows["camera_uuid"] == camera.uuid
+        times = np.asarray(rows.loc[of_camera, "timestamp"].astype("int64"), np.int64)
         offsets = lock.zones[camera.timezone].offsets
-        keys.loc[mine, "hour"] = local_hours(times, offsets)
-        keys.loc[mine, "weekday"] = local_weekdays(times, offsets)
+        keys.loc[of_camera, "hour"] = local_hours(times, offsets)
+        keys.loc[of_camera, "weekday"] = local_weekdays(times, offsets)
     by = [name for name in ("camera", "weekday", "hour") if name in strata] or ["camera"]
-    instead = {i for more in schedules[1:] for i in more.planned_table(0, len(more)).column("frame_id").to_pylist()}
-    first = ~rows["frame_id"].isin(instead).to_numpy()
-    came = (rows["status"] == Status.OK).to_numpy()
+    replacements = {
+        i for more in schedules[1:] for i in more.planned_table(0, len(more)).column("frame_id").to_pylist()
+    }
+    first = ~rows["frame_id"].isin(replacements).to_numpy()
+    received = (rows["status"] == Status.OK).to_numpy()
     for key, index in keys.groupby(by, sort=True).indices.items():
-        wanted, available = int(first[index].sum()), int(came[index].sum())
+        wanted, available = int(first[index].sum()), int(received[index].sum())
         if available < wanted:
             named = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
-            reasons = rows["reason"].iloc[index[~came[index]]].value_counts().sort_index(kind="stable")
+            reasons = rows["reason"].iloc[index[~received[index]]].value_counts().sort_index(kind="stable")
             worst = reasons.sort_values(ascending=False, kind="stable")
-            told = ", ".join(f"{n:,} times {reason}" for reason, n in worst.head(3).items())
+            reason = ", ".join(f"{n:,} times {text}" for text, n in worst.head(3).items())
             part = Shortfall(named.get("camera"), named.get("hour"), 0, 0, named.get("weekday"))
-            yield {"stratum": part.stratum, "available": available, "wanted": wanted, "reason": told}
+            yield {"stratum": part.stratum, "available": available, "wanted": wanted, "reason": reason}
 
 
 def _strata(strategy: Strategy) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""When a camera was moved, turned or blocked: what it usually shows is another scene from then on.
+"""When a camera was moved, turned or blocked: from then on its background shows another scene.
 
-Two views are of one scene when their structure correlates. That a view does not fit an earlier one says nothing by
-itself, since night is another image than day; but it should fit that of the same hour of a day before, or the
-one just before in the same light.
+Two views show the same scene if their structure correlates. A view that differs from an earlier one proves nothing
+by itself, since night differs from day. But it should resemble the view of the same hour on an earlier day, or the
+previous view in the same light.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ import numpy.typing as npt
 from rhombus_dataset.imaging.background import Logs, structure
 
 SAME_SCENE: Final = 0.5
-"""The correlation from which on two views in the same light are of one scene: unchanged, they have 0.95."""
+"""Minimum correlation of two views of one scene in the same light. Views of an unchanged scene have about 0.95."""
 LIKE_SCENE: Final = 0.3
-"""And from which on two views in different light are; day and night of one camera may have less."""
+"""Minimum correlation in different light. Day and night of one camera may have less."""
 SAME_LIGHT: Final = 1.1
-"""The luma of two views in the same light differs by no more."""
+"""Maximum factor between the luma of two views in the same light."""
 NO_STRUCTURE: Final = 3
-"""With less than so many sixty-fourths of an octave in the mean (root of squares), there is nothing to see."""
+"""Minimum root mean square of the structure, in 1/64 octave. A covered lens or a dark room has less."""
 CONFIRMED_BY: Final = 3
-"""So many views must be of another scene, although they should not be: a lorry before the camera leaves earlier."""
+"""Minimum number of views of another scene. A lorry in front of the camera leaves before that."""
 REMEMBERED: Final = 72
-"""Views that a later one may fit: at least three days of them."""
+"""Maximum number of earlier views to compare with, at least three days of them. It limits the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a camera usually showed for a while: background (int16, (54, 96)), day and hour of the local clock, and
-    luma."""
+    """What a camera usually showed for a while: background (int16, (54, 96)), local day and hour, and luma."""
 
     background: Logs
     day: int
@@ -43,7 +42,7 @@ class View:
 
 
 def changes_of_scene(views: Sequence[View]) -> list[int]:
-    """The indices of the views (by time) from which on a camera shows another scene."""
+    """Return the indices of the views, ordered by time, at which another scene begins."""
     structures = [structure(view.background) for view in views]
 
     def fits(i: int, others: Sequence[int]) -> bool:
@@ -70,7 +69,7 @@ def changes_of_scene(views: Sequence[View]) -> list[int]:
         for run, enough in ((suspect, len(suspect)), (unsure, len(missed))):
             if enough >= CONFIRMED_BY and fits(run[-1], run[:-1]):
                 if found and has_structure(structures[run[-1]]) and fits(run[-1], before):
-                    # Back and forth: infrared light at night, not somebody who turns the camera each evening.
+                    # Back and forth is infrared light at night, not a camera that is turned each evening.
                     if has_structure(structures[known[-1]]):
                         found.pop()
                         known, before = [*before, *known, *unsure, *suspect], []
@@ -86,7 +85,7 @@ def changes_of_scene(views: Sequence[View]) -> list[int]:
 
 
 def first_of_scene(images: Sequence[Logs], before: Logs, after: Logs) -> int:
-    """How many of the images (by time) are of the scene before, where those after it are of another."""
+    """Return how many of the images, ordered by time, show the scene ``before``; the others show ``after``."""
     old, new = structure(before), structure(after)
     is_new = np.array([correlation(one, new) > correlation(one, old) for one in map(structure, images)], np.bool_)
     wrong = np.concatenate([[0], np.cumsum(is_new)]) + np.concatenate([np.cumsum(~is_new[::-1])[::-1], [0]])
@@ -94,12 +93,14 @@ def first_of_scene(images: Sequence[Logs], before: Logs, after: Logs) -> int:
 
 
 def has_structure(values: npt.NDArray[np.int64]) -> bool:
-    """Whether there is anything to see: a covered lens and a dark room have none."""
+    """Return whether a view has structure. A covered lens and a dark room have none."""
     return int((values * values).sum()) >= NO_STRUCTURE**2 * values.size
 
 
 def correlation(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
-    """From -1 to 1; views without any structure are all alike, and like no other. The sums are exact."""
+    """Return the correlation of two structures, -1 to 1, from exact integer sums.
+
+    Two views without structure have 1; a view with structure and one without have 0."""
     if not (has_structure(a) and has_structure(b)):
         return float(has_structure(a) == has_structure(b))
     product, norms = int((a * b).sum()), int((a * a).sum()) * int((b * b).sum())

@@ -1,4 +1,4 @@
-"""From a scout pass to the frames worth having in full: a pure function of the pass's dataset."""
+"""Which moments of a scout pass are worth a full frame: a pure function of the dataset of the pass."""
 
 from __future__ import annotations
 
@@ -9,38 +9,32 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.imaging.jpeg import SMALL_GREY
-from rhombus_dataset.plan.local_time import local_hours, local_weekdays
+from rhombus_dataset.imaging.threads import single_threaded
 from rhombus_dataset.planning.lock import (
     Lock,
-    LockedCamera,
     ScoutResult,
     ScoutSettings,
     ScoutTimes,
     Selection,
-    Shortfall,
     Splits,
 )
 from rhombus_dataset.planning.splits import embargoed
-from rhombus_dataset.scout.events import UNSURE, CameraEvents, ScoutFrames, detect_events
+from rhombus_dataset.scout.events import UNSURE, CameraEvents, detect_events
+from rhombus_dataset.scout.frames import ScoutFrames
 from rhombus_dataset.scout.selection import QUIET, Candidates, choose
+from rhombus_dataset.scout.strata import Strata
 from rhombus_dataset.store import manifest
 
 SPARE: Final = (20, 0.25)
-"""So many more than the plan asks for are kept in the lock, and so many times its count: for frames that turn out
-to be missing."""
-NIGHT_APART: Final = 30
-"""Grey levels between day and night in the mean: nearer than that, it is all one."""
-NIGHT_LUMA: Final = 60
-"""If it is all one, it is night below that."""
+"""Spare moments that the lock keeps, in case that full frames are missing: 20, and 25 % of the count."""
 SURE: Final = 3
-"""With so many times the cells that make an event, something is there for certain."""
+"""With 3 times the cells that make an event, something is certainly there. Such images are chosen first."""
 
 
 def select_frames(
@@ -52,24 +46,24 @@ def select_frames(
     names the plan's settings and is recorded in the result. Memory: a few hundred bytes an image. Raises
     DatasetError, and UsageError if nothing can be chosen.
     """
-    cv2.setNumThreads(1)
     frames = ScoutFrames(pass_folder)
     lock = frames.lock
-    seen = [detect_events(frames, camera, settings.every_ms) for camera in range(len(lock.cameras))]
-    strata = _Strata(frames, settings.strata)
+    with single_threaded():  # the images are small: more threads would cost more than they save
+        seen = [detect_events(frames, camera, settings.every_ms) for camera in range(len(lock.cameras))]
+    strata = Strata(frames, settings.strata)
     candidates = _candidates(lock, seen, strata, seed, splits)
     cameras = list(range(len(lock.cameras)))
     pools, count = [[i] for i in cameras] if settings.count.per_camera else [cameras], settings.count.number
     chosen, spare, shortfalls = [], [], []
     for pool in pools:
-        mine, more = _choose_from(pool, candidates, strata, settings, seed)
-        chosen += mine
+        of_pool, more = _choose_from(pool, candidates, strata, settings, seed)
+        chosen += of_pool
         spare += more
-        shortfalls += strata.shortfalls(pool, count, candidates, [row for row, _ in mine], spare=bool(more))
+        shortfalls += strata.shortfalls(pool, count, candidates, [row for row, _ in of_pool], spare=bool(more))
     if not chosen:
         raise UsageError(
             f"{pass_folder}: there is nothing to choose: none of its {int(frames.ok.sum()):,} small frames shows "
-            "anything new, and the plan wants no quiet ones (sampling.quiet)"
+            "anything new, and the plan asks for no quiet ones: set sampling.quiet above 0, or a longer window"
         )
     events = candidates.event[candidates.event != QUIET]
     rows = [row for row, _ in chosen]
@@ -92,7 +86,7 @@ def select_frames(
 
 
 def content_sha256(folder: Path) -> str:
-    """Hex SHA-256 over what the rows of a dataset say, the hashes of its images among it."""
+    """Return the hex SHA-256 of the rows of a dataset, which include the hashes of its images."""
     digest = hashlib.sha256()
     for path in manifest.slice_paths(folder):
         header = manifest.read_header(path)
@@ -100,118 +94,8 @@ def content_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-_PLACES: Final = {"hour": 25, "weekday": 8, "light": 3}
-
-
-class _Strata:
-    """The parts of the footage that get their shares, by what the plan tells apart."""
-
-    def __init__(self, frames: ScoutFrames, by: tuple[str, ...]) -> None:
-        self._lock = lock = frames.lock
-        self._frames = frames
-        self._by = by
-        self._camera, self._times, luma = frames.camera, frames.timestamp_ms, frames.luma
-        self._night_below = [_night_below(luma[frames.of_camera(i)]) for i in range(len(lock.cameras))]
-        keys = np.empty(len(self._times), np.int32)
-        for i, camera in enumerate(lock.cameras):
-            mine = self._camera == i
-            keys[mine] = self._keys_of(i, camera, self._times[mine], luma[mine])
-        self._keys, self._of_row = np.unique(keys, return_inverse=True)
-        self.names = [self._name(key) for key in self._keys.tolist()]
-
-    def _keys_of(
-        self, i: int, camera: LockedCamera, times: npt.NDArray[np.int64], luma: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.int32]:
-        """A number for what tells the strata apart; 0 in each place stands for what does not."""
-        offsets = self._lock.zones[camera.timezone].offsets
-        keys = np.full(len(times), i + 1 if "camera" in self._by else 0, np.int32)
-        light = np.where(np.isnan(luma), 0, 1 + (luma >= self._night_below[i]))
-        for name, values in (
-            ("hour", 1 + local_hours(times, offsets).astype(np.int32)),
-            ("weekday", 1 + local_weekdays(times, offsets).astype(np.int32)),
-            ("light", light.astype(np.int32)),
-        ):
-            keys = keys * _PLACES[name] + (values if name in self._by else 0)
-        return keys
-
-    @staticmethod
-    def _parts(key: int) -> list[int]:
-        """Camera, hour, weekday and light of a key; -1 for what does not tell strata apart."""
-        found = []
-        for places in reversed(_PLACES.values()):
-            key, part = divmod(key, places)
-            found.append(part - 1)
-        return [key - 1, *reversed(found)]
-
-    def of_times(self, i: int, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """The stratum of each time of camera ``i``, which is one of the pass's."""
-        mine = np.flatnonzero(self._camera == i)
-        order = mine[np.argsort(self._times[mine], kind="stable")]
-        return np.asarray(self._of_row[order[np.searchsorted(self._times[order], times)]], np.int32)
-
-    def shortfalls(
-        self, pool: list[int], count: int, candidates: Candidates, chosen: list[int], *, spare: bool
-    ) -> list[Shortfall]:
-        """The strata of these cameras that gave less than their share, and what they lack."""
-        given = np.bincount(candidates.stratum[chosen], minlength=len(self.names))
-        is_new = candidates.event != QUIET
-        of_new = np.bincount(candidates.stratum[[row for row in chosen if is_new[row]]], minlength=len(self.names))
-        left = np.bincount(candidates.stratum[is_new], minlength=len(self.names)) - of_new
-        mine = np.isin(self._camera, pool)
-        there = np.unique(self._of_row[mine]).tolist()
-        enough = [int(given[s]) for s in there if left[s] > 0]
-        wanted = min(enough) if spare and enough else -(-count // max(1, len(there)))
-        found = []
-        for s in there:
-            if given[s] < wanted and (left[s] == 0 or not spare):
-                camera, hour, weekday, light = self._parts(int(self._keys[s]))
-                found.append(
-                    Shortfall(
-                        self._lock.cameras[camera].name if camera >= 0 else None,
-                        hour if hour >= 0 else None,
-                        int(given[s]),
-                        wanted,
-                        weekday if weekday >= 0 else None,
-                        ("night", "day")[light] if light >= 0 else None,
-                        self._lack(mine & (self._of_row == s)),
-                    )
-                )
-        return found
-
-    def _lack(self, rows: npt.NDArray[np.bool_]) -> str:
-        lost = rows & ~self._frames.ok
-        count = int(np.count_nonzero(lost))
-        if 2 * count < np.count_nonzero(rows):
-            return "nothing more in it is new"
-        reasons = np.bincount(self._frames.reason[lost])
-        most = self._frames.reasons[int(np.argmax(reasons))]
-        return f"{count:,} of its {np.count_nonzero(rows):,} small frames are not there ({most})"
-
-    def _name(self, key: int) -> str:
-        camera, *rest = self._parts(key)
-        return " ".join([self._lock.cameras[camera].uuid if camera >= 0 else "", *map(str, rest)])
-
-
-def _night_below(luma: npt.NDArray[np.float64]) -> float:
-    """Where a camera's night ends and its day begins: between the two classes of its lumas that are most apart
-    (Otsu, "A threshold selection method from gray-level histograms", 1979)."""
-    counts = np.bincount(luma.astype(np.int64), minlength=256).astype(object)
-    values = np.arange(256).astype(object)
-    below, weight = np.cumsum(counts), np.cumsum(counts * values)
-    total, sums = below[-1], weight[-1]
-    best, best_at, apart = -1.0, 0, 0.0
-    for at in range(1, 256):
-        dark, light = below[at - 1], total - below[at - 1]
-        if dark and light:
-            means = weight[at - 1] / dark, (sums - weight[at - 1]) / light
-            between = dark * light * (means[1] - means[0]) ** 2
-            if between > best:
-                best, best_at, apart = between, at, means[1] - means[0]
-    return float(best_at if apart >= NIGHT_APART else NIGHT_LUMA)
-
-
 def _candidates(
-    lock: Lock, seen: list[CameraEvents], strata: _Strata, seed: int, splits: Splits | None
+    lock: Lock, seen: list[CameraEvents], strata: Strata, seed: int, splits: Splits | None
 ) -> Candidates:
     columns: list[list[npt.NDArray[Any]]] = [[] for _ in range(8)]
     events = signatures = 0
@@ -241,19 +125,21 @@ def _candidates(
 
 
 def _choose_from(
-    pool: list[int], candidates: Candidates, strata: _Strata, settings: ScoutSettings, seed: int
+    pool: list[int], candidates: Candidates, strata: Strata, settings: ScoutSettings, seed: int
 ) -> tuple[list[tuple[int, bool]], list[tuple[int, bool]]]:
-    """Rows of the candidates for the moments of these cameras, and spare ones, each in order."""
+    """Return the candidates that are chosen of these cameras, and spare ones, each in order.
+
+    Both are rows of the candidates, with whether each is the first of its event."""
     count, quiet_share = settings.count.number, settings.quiet
-    mine = np.isin(candidates.camera, pool)
+    of_pool = np.isin(candidates.camera, pool)
     ranks = [hash_key(seed, "scout", "stratum", name) for name in strata.names]
     taken: dict[int, list[int]] = {}
-    new = choose(candidates, mine, ranks, settings.min_gap_ms, taken, quiet=False)
-    quiet = choose(candidates, mine, ranks, settings.min_gap_ms, taken, quiet=True)
+    new = choose(candidates, of_pool, ranks, settings.min_gap_ms, taken, quiet=False)
+    quiet = choose(candidates, of_pool, ranks, settings.min_gap_ms, taken, quiet=True)
     want_quiet = round(quiet_share * count)
     chosen = list(itertools.islice(new, count - want_quiet))
     if len(chosen) < count - want_quiet and quiet_share < 1:
-        # Less is new than was asked for: the share of quiet ones stays what it is.
+        # Fewer new images than the plan asks for: the share of quiet ones stays the same.
         of_found = round(len(chosen) * quiet_share / (1 - quiet_share))
         want_quiet = min(want_quiet, max(of_found, 1))
     chosen += itertools.islice(quiet, want_quiet)

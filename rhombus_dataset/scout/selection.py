@@ -1,6 +1,6 @@
-"""Choosing a few out of many: every event first, then strata in turn, within each what is least like the others.
+"""Choose few candidates of many: every event first, then the strata in turn, in each the most different one.
 
-A pure function of its arguments, in integers. The choice is one order: a smaller count is its beginning.
+A pure function of its arguments, in integer arithmetic. The result is one order: a smaller count is its beginning.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ QUIET: Final = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """What can be chosen, a row each.
+    """What can be chosen, one row for each image.
 
-    ``camera`` (int32), ``timestamp_ms`` (int64) and ``stratum`` (int32) say where and when; ``event`` (int32)
-    numbers what was going on, consecutive rows of a camera, and is QUIET where nothing was. ``score`` (int32) is
-    how much is new, ``sure`` (bool) whether that is beyond doubt, and ``signature_index`` (int32) the row of ``signature``
-    (int8, (M, 48)) that tells what it looks like, -1 for quiet rows. ``order`` (uint64) is that of quiet rows.
+    ``camera`` (int32), ``timestamp_ms`` (int64, UTC) and ``stratum`` (int32) are its place. ``event`` (int32) is
+    its event, consecutive rows of a camera, or QUIET. ``score`` (int32) is the number of new cells, and ``sure``
+    (bool) whether something is certainly there. ``signature_index`` (int32) is its row of ``signature`` (int8,
+    (M, 48)), -1 for quiet rows. ``order`` (uint64) is the order of quiet rows.
     """
 
     camera: npt.NDArray[np.int32]
@@ -48,14 +48,15 @@ def choose(
     *,
     quiet: bool,
 ) -> Iterator[tuple[int, bool]]:
-    """Rows ``among`` the candidates in the order in which they are chosen, each with whether it begins its event.
+    """Yield rows ``among`` the candidates in the order of selection, and whether each is the first of its event.
 
-    As long as there are events that no row is of, the stratum with such an event that has the fewest rows is
-    served, and gives the event that is least like what it gave before; then the stratum with the fewest rows, and
-    it gives the row that is least like them (farthest first: Gonzalez 1985, "Clustering to minimize the maximum
-    intercluster distance"). What is not sure waits until all that is has been chosen. ``ranks`` decide between
-    strata that are even. With ``quiet``, only quiet rows are chosen, in their order; else only others. Rows of one
-    camera are ``gap_ms`` apart, also from those in ``taken`` (sorted times by camera), to which they are added.
+    First come the events without a chosen row: the stratum with such an event and the fewest chosen rows gives the
+    event that differs most from its chosen rows. Then the stratum with the fewest chosen rows gives the row that
+    differs most from them (farthest first: Gonzalez 1985, "Clustering to minimize the maximum intercluster
+    distance"). Rows that are not sure follow when all sure ones are chosen. ``ranks`` decide between even strata.
+
+    With ``quiet``, only quiet rows are chosen, in their order; otherwise only the others. Rows of one camera are at
+    least ``gap_ms`` apart, also from those in ``taken`` (sorted times by camera), to which they are added.
     """
     wanted = np.flatnonzero(among & ((candidates.event == QUIET) == quiet))
     of_stratum = candidates.stratum[wanted]
@@ -78,7 +79,7 @@ def choose(
 
 
 class _Stratum:
-    """The rows of one stratum. ``taken`` are the times that are chosen already, by camera, sorted."""
+    """The rows of one stratum. ``taken`` are the times that are already chosen, by camera, sorted."""
 
     def __init__(
         self, candidates: Candidates, rows: npt.NDArray[np.int64], gap_ms: int, taken: dict[int, list[int]]
@@ -90,19 +91,20 @@ class _Stratum:
         self._taken = taken
         self._free = np.ones(len(rows), np.bool_)
         self._admitted = candidates.sure[rows]
-        self._open = np.ones(len(rows), np.bool_)  # of an event that no row is of
+        self._open = np.ones(len(rows), np.bool_)  # of an event without a chosen row
         self._signature = candidates.signature[
             candidates.signature_index[rows[candidates.signature_index[rows] >= 0]]
         ].astype(np.int16)
-        # Before anything is chosen all are as far; then what is most new goes first, then what is earliest.
+        # At first all distances are equal: the row with the highest score is taken, of those the earliest.
         self._far = np.full(len(rows), np.iinfo(np.int32).max, np.int32)
         self._score = candidates.score[rows].astype(np.int64)
 
     def admit_all(self) -> None:
+        """Allow rows that are not sure as well."""
         self._admitted = np.ones(len(self._rows), np.bool_)
 
     def next_event(self) -> int | None:
-        """The best row of an event that is not covered yet."""
+        """Return the best row of an event without a chosen row. None if there is no such event."""
         while (among := self._free & self._admitted & self._open).any():
             event = self._c.event[self._rows[self._farthest(among)]]
             members = self._c.event[self._rows] == event
@@ -114,6 +116,7 @@ class _Stratum:
         return None
 
     def next_row(self) -> int | None:
+        """Return the row that differs most from the chosen ones. None if there are no more."""
         while (among := self._free & self._admitted).any():
             place = self._farthest(among)
             if self._take(place):
@@ -121,6 +124,7 @@ class _Stratum:
         return None
 
     def next_quiet(self) -> int | None:
+        """Return the next quiet row. None if there are no more."""
         for place in np.argsort(self._c.order[self._rows], kind="stable").tolist():
             if self._free[place] and self._take(place):
                 return int(self._rows[place])
@@ -132,7 +136,7 @@ class _Stratum:
         return int(np.argmax(np.where(best, self._score, -1)))
 
     def _take(self, place: int) -> bool:
-        """Choose a row, unless one of its camera is too near in time."""
+        """Choose a row. Return False, and do not choose it, if a chosen row of its camera is too near in time."""
         self._free[place] = False
         row = self._rows[place]
         camera, at = int(self._c.camera[row]), int(self._c.timestamp_ms[row])

@@ -29,9 +29,10 @@ from rhombus_dataset.imaging.drawn_scene import daylight, draw, visible_objects
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.planning.lock import LockedScout
 from rhombus_dataset.planning.lock_file import load_lock, lock_files
-from rhombus_dataset.scout.events import ScoutFrames, detect_events
+from rhombus_dataset.scout.events import detect_events
+from rhombus_dataset.scout.frames import ScoutFrames
 from rhombus_dataset.scout.pass_plan import scout_pass
-from rhombus_dataset.scout.picks import _night_below
+from rhombus_dataset.scout.strata import night_below
 from rhombus_dataset.store.layout import SCOUT_FOLDER
 from tests.conftest import CONFIGS, NOW_MS, files_of
 
@@ -384,7 +385,7 @@ def test_the_manifest_says_why(yard: Path) -> None:
     assert (quiet["score"] == 0).all()
     assert (new["score"] > 0.001).all()
     for row in records(new):
-        assert f"new: {100 * row['score']:.1f} % of the image" in row["chosen_for"]
+        assert f"new: {100 * row['score']:.1f} % of the picture" in row["chosen_for"]
         assert visible_objects(row["camera_uuid"], row["at"])
     assert "## Selection" in (yard / "README.md").read_text()
     # The pass is a dataset like any other, with the masks of the plan.
@@ -427,7 +428,7 @@ def test_a_lock_with_other_picks_than_its_pass_gives_is_found(yard: Path, tmp_pa
     for name, content in lock_files(changed).items():
         (out / name).write_bytes(content)
     found = verify(out).problems
-    assert any(f.file == "plan.lock.json" and "are not those that are chosen" in f.message for f in found)
+    assert any(f.file == "plan.lock.json" and "are not those that are selected" in f.message for f in found)
     assert any("what its frames were chosen for" in f.message for f in found)
 
 
@@ -466,9 +467,9 @@ def test_the_dry_run_tells_what_looking_costs(yard: Path, tmp_path: Path) -> Non
     assert summary.scouting.frames_in_full == 720
     text = summary.to_text()
     assert "then      40 frames of up to 20 moments" in text
-    assert "it pays off in bytes below" in text
+    assert "scouting saves bytes below" in text
     assert "WARNING" not in text
-    with pytest.raises(UsageError, match="once its scout pass is done"):
+    with pytest.raises(UsageError, match="once its scout pass is complete"):
         rhombus_dataset.schedule_of(plan)
     # Once it has looked, it knows.
     assert rhombus_dataset.dry_run(plan, yard).frames == 40
@@ -478,10 +479,10 @@ def test_the_dry_run_tells_what_looking_costs(yard: Path, tmp_path: Path) -> Non
     )
     plan.write_text(slow)
     text = rhombus_dataset.dry_run(plan, tmp_path).to_text()
-    assert "WARNING   the quota is tight: looking takes 148 h" in text
+    assert "WARNING   the rate limit is low: the scout pass takes 148 h" in text
     assert "With every: 50s it takes 6 h" in text
     plan.write_text(slow.replace("frames: 20", "frames: 2000000"))
-    assert "it does not pay off: from" in rhombus_dataset.dry_run(plan, tmp_path).to_text()
+    assert "scouting does not pay off: from" in rhombus_dataset.dry_run(plan, tmp_path).to_text()
 
 
 def test_a_camera_without_any_footage_is_told(tmp_path: Path) -> None:
@@ -529,7 +530,7 @@ def test_day_and_night_get_their_shares_by_what_the_pass_sees(tmp_path: Path) ->
     luma = looked[rows.loc[rows["view"] == "full", "timestamp"]]
     # It is dark from about eight, for three hours of seven; the sun goes down over half an hour of them.
     assert len(luma) == 12
-    dusk = _night_below(looked.to_numpy())
+    dusk = night_below(looked.to_numpy())
     assert 80 < dusk < 120
     # Even, but for an event more.
     assert min((luma >= dusk).sum(), (luma < dusk).sum()) >= 5

@@ -1,4 +1,4 @@
-"""``burst``: groups of moments a fixed time apart."""
+"""``burst``: groups of times at a fixed spacing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, Camera
 
 
 def sample(strategy: LockedBurst, seed: int, windows: list[CameraWindows]) -> SampledTimes:
-    """First moments as ``random`` draws them, each followed by the rest of its burst.
+    """Return first times as ``random`` draws them, each followed by the rest of its burst.
 
-    A burst lies inside one open stretch of time as a whole, and its split is that of its first frame.
+    A whole burst lies in one interval of a window, and its split is that of its first frame. Raises UsageError for
+    too many frames.
     """
     count, spacing = strategy.frames_per_burst, strategy.spacing_ms
     span = (count - 1) * spacing

@@ -1,9 +1,9 @@
-"""Drawing moments from absolute cells of time: evenly over strata, with a minimum gap.
+"""Draw times from absolute cells of time: evenly over strata, with a minimum gap.
 
-Time is cut into cells of twice the gap, counted from a fixed instant of the camera's own. Each cell has one
-candidate, in its first half, so two candidates are never nearer than the gap. Where the candidate lies,
-and its place in the order of all, are hashes of (seed, purpose, camera, cell). A longer window, another
-camera or a higher count therefore moves no candidate: it only changes how many are taken.
+Time is divided into cells of twice the gap, counted from a fixed origin of each camera. Each cell has one
+candidate, in its first half, so two candidates are never closer than the gap. The candidate's time, and its place
+in the order of all candidates, are hashes of (seed, purpose, camera, cell). A longer window, another camera or a
+higher count therefore moves no candidate: it only changes how many are taken.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from rhombus_dataset.planning.lock import Count, Shortfall
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 CHUNK_CELLS: Final = 1 << 16
+"""Cells that are processed at once. It limits memory."""
 MAX_CELLS: Final = 20_000_000_000
-"""About a quarter of an hour of planning; a thousand cameras for a year with a gap of a second."""
+"""Maximum number of cells, about a quarter of an hour of planning: 1,000 cameras for a year with a gap of 1 s."""
 HOURS: Final = 24
 WEEKDAYS: Final = 7
 
 
 def draw(
-    open_: list[CameraWindows],
+    windows: list[CameraWindows],
     *,
     seed: int,
     purpose: str,
@@ -39,21 +40,21 @@ def draw(
     gap_ms: int,
     missing: list[npt.NDArray[np.int64]] | None = None,
 ) -> SampledTimes:
-    """``count`` moments, in total or of each camera, spread evenly over the strata.
+    """Return ``count`` times, in total or of each camera, spread evenly over the strata.
 
-    ``strata`` names what makes a stratum: "camera", "hour" (of the local day), "weekday" (local too). The
-    sample is the first of one order: round by round, one candidate of each stratum that has one left, the strata
-    by their own hashes. Two moments of one camera are at least ``gap_ms`` apart, and at least a
-    millisecond. With ``missing``, the times of each camera of which there turned out to be no frame: those that
-    come next in their place, from the same strata as far as there are any. Raises UsageError for a gap so short
-    that there is no looking through all cells.
+    ``strata`` names what makes a stratum: "camera", "hour" and "weekday", both local. The sample is the start of
+    one order: in each round one candidate of each stratum that has one left, the strata ordered by hash. Two times
+    of one camera are at least ``gap_ms`` apart, and at least 1 ms.
+
+    With ``missing``, the times (UTC ms) of each camera without a frame: the candidates that follow in the order and
+    replace them, from the same strata as far as possible. Raises UsageError for a gap that gives too many cells.
     """
     gap_ms = max(1, gap_ms)
-    cells = [_Cells(camera, seed, purpose, gap_ms) for camera in open_]
+    cells = [_Cells(camera, seed, purpose, gap_ms) for camera in windows]
     if (candidates := sum(c.count for c in cells)) > MAX_CELLS:
         raise UsageError(
             f"sampling.min_gap: {gap_ms} ms over these windows gives {candidates:,} moments to choose from, "
-            f"and at most {MAX_CELLS:,} can be looked through: choose at least "
+            f"expected at most {MAX_CELLS:,}: choose at least "
             f"{-(-gap_ms * candidates // MAX_CELLS)} ms"
         )
     clock = _Clock("hour" in strata, "weekday" in strata)
@@ -62,7 +63,7 @@ def draw(
             _sample([camera], True, clock, count.number, seed, purpose, None if missing is None else [missing[i]])
             for i, camera in enumerate(cells)
         ]
-        # Each was drawn on its own, as camera 0.
+        # Each camera was drawn separately, as camera 0.
         camera = [np.full_like(part.camera, i) for i, part in enumerate(parts)]
     else:
         parts = [_sample(cells, "camera" in strata, clock, count.number, seed, purpose, missing)]
@@ -76,7 +77,7 @@ def draw(
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
-    """The strata of a pool by its cameras' clocks: a column for each, of which some may be of no time."""
+    """The strata of a pool by the local clocks of its cameras: one column each, some possibly without any time."""
 
     by_hour: bool
     by_weekday: bool
@@ -86,7 +87,7 @@ class _Clock:
         return HOURS * (WEEKDAYS if self.by_weekday else 1)
 
     def columns(self, times: npt.NDArray[np.int64], camera: CameraWindows) -> npt.NDArray[np.int16]:
-        """The column of each time (UTC ms)."""
+        """Return the column of each time (UTC ms): int16."""
         found = np.zeros(len(times), np.int16)
         if self.by_hour:
             found += local_hours(times, camera.offsets)
@@ -95,7 +96,7 @@ class _Clock:
         return found
 
     def open_columns(self, camera: CameraWindows) -> list[int]:
-        """The columns at whose times frames of the camera may be asked for."""
+        """Return the columns in which frames of the camera may be requested."""
         found: set[int] = set()
         kinds = (HOURS if self.by_hour else 1) * (WEEKDAYS if self.by_weekday else 1)
         local = replace(camera, offsets=((0, 0),))
@@ -116,7 +117,7 @@ class _Clock:
 
 
 class _Cells:
-    """The candidates of one camera. ``count`` is the number of cells that its open time touches."""
+    """The candidates of one camera. ``count`` is the number of cells that its intervals touch."""
 
     def __init__(self, camera: CameraWindows, seed: int, purpose: str, gap_ms: int) -> None:
         self.camera = camera
@@ -132,10 +133,10 @@ class _Cells:
         self.count = int(self._through[-1]) if len(self._through) else 0
 
     def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
-        """The candidates' times (UTC ms, ascending), a part at a time."""
+        """Yield the times of the candidates in parts: int64, UTC ms, ascending."""
         for low in range(0, self.count, CHUNK_CELLS):
             high = min(low + CHUNK_CELLS, self.count)
-            # The intervals that these cells belong to, and how many of them each has.
+            # The intervals of these cells, and the number of cells in each.
             a, b = np.searchsorted(self._through, [low, high - 1], side="right").tolist()
             through = self._through[a : b + 1]
             shares = np.diff(np.minimum(through, high), prepend=low)
@@ -147,7 +148,7 @@ class _Cells:
             yield times[(times >= start) & (times < end)]
 
     def order(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """Each candidate's place in the order; no two of one camera's are the same."""
+        """Return each candidate's place in the order: uint64, different for all candidates of a camera."""
         return hashes(self._order_key, times)
 
 
@@ -160,10 +161,10 @@ def _sample(
     purpose: str,
     missing: list[npt.NDArray[np.int64]] | None,
 ) -> SampledTimes:
-    """The first ``count`` candidates, turn by turn over the strata; or those that come next for ``missing`` ones.
+    """Return the first ``count`` candidates in turn over the strata, or those that follow for ``missing`` ones.
 
-    A pool is what is drawn from as one: a camera, or all of them. A stratum is a time of the week of a pool: a row
-    and a column of the tables here.
+    A pool is a set of cameras that is drawn from together: one camera, or all. A stratum is a time of the week of a
+    pool: a row and a column of the tables here.
     """
     pools = [[i] for i in range(len(cells))] if by_camera else [list(range(len(cells)))]
     available = np.zeros((len(pools), clock.count), np.int64)
@@ -176,13 +177,15 @@ def _sample(
         ranks += [hash_key(seed, purpose, "stratum", name, str(column)) for column in range(clock.count)]
     quotas = _fill(available.ravel(), count, ranks).reshape(available.shape)
     if missing is not None:
-        lost = np.zeros_like(available)
+        missing_counts = np.zeros_like(available)
         for row, pool in enumerate(pools):
             for i in pool:
-                lost[row] += np.bincount(clock.columns(missing[i], cells[i].camera), minlength=clock.count)
-        # Where every frame is missing, there is no footage: others stand in.
-        room = np.where((lost > 0) & (lost >= quotas), 0, available - quotas)
-        more = _instead(room, lost, ranks)
+                missing_counts[row] += np.bincount(
+                    clock.columns(missing[i], cells[i].camera), minlength=clock.count
+                )
+        # A stratum without a single frame has no footage: other strata replace its frames.
+        room = np.where((missing_counts > 0) & (missing_counts >= quotas), 0, available - quotas)
+        more = _replacements(room, missing_counts, ranks)
         return _joined(
             [
                 _next(cells, pool, clock, available[row], quotas[row], more[row])
@@ -205,10 +208,12 @@ def _joined(parts: list[SampledTimes]) -> SampledTimes:
     )
 
 
-def _instead(room: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], ranks: list[int]) -> npt.NDArray[np.int64]:
-    """How many more each stratum gives for what is lost: its own as far as it has ``room``, then all in turn."""
-    own = np.minimum(room, lost)
-    left = int(lost.sum() - own.sum())
+def _replacements(
+    room: npt.NDArray[np.int64], missing: npt.NDArray[np.int64], ranks: list[int]
+) -> npt.NDArray[np.int64]:
+    """Return how many more each stratum gives: first for its own ``missing`` ones, up to ``room``, then in turn."""
+    own = np.minimum(room, missing)
+    left = int(missing.sum() - own.sum())
     return own + _fill((room - own).ravel(), left, ranks).reshape(room.shape)
 
 
@@ -220,24 +225,24 @@ def _next(
     quotas: npt.NDArray[np.int64],
     more: npt.NDArray[np.int64],
 ) -> SampledTimes:
-    """The candidates of a pool that come after the first ``quotas``, as many as ``more``."""
+    """Return the candidates of a pool that follow the first ``quotas``, as many as ``more``."""
     through = _first(cells, pool, clock, available, quotas + more)
     kept = np.ones(len(through.camera), np.bool_)
     if quotas.any():
         before = _first(cells, pool, clock, available, quotas)
         for i in pool:
-            mine = through.camera == i
-            kept[mine] = ~np.isin(through.timestamp_ms[mine], before.timestamp_ms[before.camera == i])
+            of_camera = through.camera == i
+            kept[of_camera] = ~np.isin(through.timestamp_ms[of_camera], before.timestamp_ms[before.camera == i])
     return SampledTimes(through.camera[kept], through.timestamp_ms[kept])
 
 
 def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt.NDArray[np.int64]:
-    """How many each stratum gives when they take turns: int64, of the shape of ``available``.
+    """Return how many each stratum gives when they take turns: int64, of the shape of ``available``.
 
-    The last round, which may not go all the way round, serves the strata of the lowest ``ranks``.
+    If the last round is not complete, the strata with the lowest ``ranks`` are served.
     """
     low, high = 0, int(available.max(initial=0))
-    while low < high:  # the most whole rounds that are not too many
+    while low < high:  # the maximum number of whole rounds
         middle = (low + high + 1) // 2
         if int(np.minimum(available, middle).sum()) <= count:
             low = middle
@@ -256,10 +261,10 @@ def _first(
     available: npt.NDArray[np.int64],
     quotas: npt.NDArray[np.int64],
 ) -> SampledTimes:
-    """The candidates of a pool that come first in their strata, as many as the ``quotas``.
+    """Return the first candidates of each stratum of a pool, as many as the ``quotas``.
 
-    Their hashes are uniform, so how far down a quota reaches is known well enough to keep little more than
-    what is needed; where that was too little after all, more is kept.
+    Hashes are uniform, so the place in the order that a quota reaches can be estimated. Only candidates up to there
+    are kept in memory; if they are too few, the estimate is raised.
     """
     for power in itertools.count(2):
         likely = _likely_limits(available, quotas, 2.0**power)
@@ -279,11 +284,11 @@ def _first(
         if (kept := _lowest(order, column, quotas)) is not None:
             counts = [int(np.count_nonzero(part)) for part in np.split(kept, np.cumsum(sizes)[:-1])]
             return SampledTimes(np.repeat(np.array(pool, np.int32), counts), times[kept])
-    raise AssertionError("there is no end to counting")
+    raise AssertionError("unreachable: the estimate grows until all candidates are kept")
 
 
 def _slices(pool: list[int], sizes: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Short slices (camera, start, stop) of columns that hold ``sizes`` rows of each camera."""
+    """Yield short slices (camera, start, stop) of columns that hold ``sizes`` rows of each camera."""
     at = 0
     for i, size in zip(pool, sizes, strict=True):
         for start in range(at, at + size, CHUNK_CELLS):
@@ -294,7 +299,7 @@ def _slices(pool: list[int], sizes: list[int]) -> Iterator[tuple[int, int, int]]
 def _likely_limits(
     available: npt.NDArray[np.int64], quotas: npt.NDArray[np.int64], slack: float
 ) -> npt.NDArray[np.uint64]:
-    """Places in the order up to which there are most likely ``quotas`` candidates of ``available``."""
+    """Return the places in the order up to which there are probably ``quotas`` of the ``available`` candidates."""
     share = (quotas + slack * np.sqrt(quotas) + 2) / np.maximum(available, 1)
     limits = (np.minimum(share, 0.5) * 2.0**64).astype(np.uint64)
     return np.where(share < 0.5, limits, np.iinfo(np.uint64).max)
@@ -303,16 +308,16 @@ def _likely_limits(
 def _lowest(
     order: npt.NDArray[np.uint64], column: npt.NDArray[np.int16], quotas: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_] | None:
-    """Which rows are the lowest of their column, as many as its quota; None where it has too few."""
+    """Return which rows are the lowest of their column, as many as its quota. None if a column has too few."""
     kept = np.zeros(len(order), np.bool_)
     for stratum in np.flatnonzero(quotas).tolist():
         quota = int(quotas[stratum])
         members = column == stratum
-        mine = order[members]
-        if len(mine) < quota:
+        orders = order[members]
+        if len(orders) < quota:
             return None
-        mine.partition(quota - 1)
-        kept |= members & (order <= mine[quota - 1])
+        orders.partition(quota - 1)
+        kept |= members & (order <= orders[quota - 1])
     return kept
 
 
@@ -324,11 +329,11 @@ def _shortfalls(
     quotas: npt.NDArray[np.int64],
     count: int,
 ) -> tuple[Shortfall, ...]:
-    """The strata that have fewer candidates than each of those with enough gives."""
+    """Return the strata with fewer candidates than each stratum with enough candidates gives."""
     exists = np.zeros(available.shape, np.bool_)
     for i, of_camera in enumerate(cells):
         exists[i if by_camera else 0, clock.open_columns(of_camera.camera)] = True
-    # A camera that is never open lacks all of its frames.
+    # A camera without any window lacks all of its frames.
     exists[:, 0] |= ~exists.any(axis=1)
     enough = available > quotas
     wanted = int(quotas[enough].min()) if enough.any() else -(-count // max(1, int(exists.sum())))

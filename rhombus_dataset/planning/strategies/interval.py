@@ -1,4 +1,4 @@
-"""``interval``: a frame every so often, anchored at the camera's local midnight."""
+"""``interval``: times at a fixed interval, counted from the camera's local midnight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, Camera
 
 
 def sample(strategy: LockedInterval, seed: int, windows: list[CameraWindows]) -> SampledTimes:
-    """Return the times of every camera."""
+    """Return the times of every camera. Raises UsageError for an interval that gives too many frames."""
     every, jitter = strategy.every_ms, strategy.jitter_ms
     expected = sum((b - a) // every for camera in windows for a, b in camera.intervals)
     if expected > MAX_FRAMES:
@@ -27,15 +27,16 @@ def sample(strategy: LockedInterval, seed: int, windows: list[CameraWindows]) ->
 
 
 def _of_camera(camera: CameraWindows, every: int, jitter: int, seed: int) -> npt.NDArray[np.int64]:
-    """Each local day counts anew from its midnight, in elapsed time, so a window's start moves nothing.
+    """Return the times of one camera. Shape (N,), int64, UTC ms.
 
-    With jitter, a moment is up to ``jitter`` later, and never as late as the next or as midnight.
+    Each local day counts from its midnight in elapsed time, so the start of a window has no influence. With
+    ``jitter`` (ms), a time is up to ``jitter`` later, but before the next time and before midnight.
     """
     parts: list[npt.NDArray[np.int64]] = []
     key = hash_key(seed, "interval", camera.uuid)
     for start, end in camera.intervals:
         for midnight, following in pairwise(local_midnights(camera.offsets, start, end)):
-            # The first moment that jitter could bring into the interval.
+            # The first time that jitter could move into the interval.
             skipped = max(0, -((midnight - (start - jitter)) // every))
             times = np.arange(midnight + skipped * every, min(following, end), every, dtype=np.int64)
             if jitter:

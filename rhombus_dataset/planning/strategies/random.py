@@ -1,4 +1,4 @@
-"""``random``: a number of moments, uniformly over the windows of each camera."""
+"""``random``: a number of times, uniformly distributed over the windows of each camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, Sam
 def sample(
     strategy: LockedRandom, seed: int, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None
 ) -> SampledTimes:
-    """With a total, the cameras take turns, so each has as many as any other that is not used up."""
+    """Return the times, or with ``missing`` those that replace them.
+
+    With a total, the cameras take turns, so each gives as many as any other that has times left."""
     return draw(
         windows,
         seed=seed,

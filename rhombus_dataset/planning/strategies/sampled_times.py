@@ -1,4 +1,4 @@
-"""What every strategy is given, and what it gives back."""
+"""The argument and the result of every strategy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from rhombus_dataset.plan.local_time import Intervals, Offsets
 from rhombus_dataset.planning.lock import Shortfall
 
 MAX_FRAMES: Final = 200_000_000
+"""Maximum number of frames of a dataset: at 50 bytes each, the schedule takes 10 GB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraWindows:
-    """A camera, and when frames of it may be asked for: windows less embargoes."""
+    """A camera, and when frames of it may be requested: ``intervals`` are its windows without embargoes."""
 
     uuid: str
     name: str
@@ -27,10 +28,10 @@ class CameraWindows:
 
 @dataclass(frozen=True, slots=True)
 class SampledTimes:
-    """The chosen moments, in any order, each once.
+    """The sampled times, in any order, each once.
 
-    ``camera`` (int32) is an index of the lock's cameras; ``timestamp_ms`` (int64) is UTC. Groups of
-    ``group_size`` moments that stand side by side belong to one split, which the first of them decides.
+    ``camera`` (int32) is an index of the lock's cameras; ``timestamp_ms`` (int64) is UTC. Each ``group_size``
+    consecutive times are in one split, which the first of them decides.
     """
 
     camera: npt.NDArray[np.int32]
@@ -41,7 +42,7 @@ class SampledTimes:
 
 
 def of_cameras(chosen: Sequence[npt.NDArray[np.int64]]) -> SampledTimes:
-    """The moments of each camera, joined."""
+    """Return the times (UTC ms) of all cameras, given one array for each camera."""
     return SampledTimes(
         np.repeat(np.arange(len(chosen), dtype=np.int32), [len(times) for times in chosen]),
         np.concatenate(chosen) if chosen else np.empty(0, np.int64),

@@ -1,4 +1,4 @@
-"""``scout``: the moments that were chosen from a scout pass, which the lock holds."""
+"""``scout``: the times that were chosen from a scout pass, which the lock holds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _spare(
         int(row): key for row in spare for key in keys(int(times.camera[row]), times.timestamp_ms[row : row + 1])
     }
     taken = _take(key_of, lost)
-    # What the stratum itself has no more of, others give: of the same camera, if each has a count of its own.
+    # Other strata replace what is left: of the same camera if each camera has a count of its own.
     left: Counter[tuple[int, int, int]] = Counter()
     for key, count in lost.items():
         left[key[0] if per_camera else -1, -1, -1] += count
@@ -67,7 +67,7 @@ def _spare(
 
 
 def _take(key_of: dict[int, tuple[int, int, int]], wanted: Counter[tuple[int, int, int]]) -> list[int]:
-    """The first rows of each key, as many as are ``wanted``, of which they are taken off."""
+    """Return the first rows of each key, as many as are ``wanted``, and subtract them from ``wanted``."""
     taken = []
     for row, key in key_of.items():
         if wanted[key] > 0:

@@ -1,4 +1,4 @@
-"""``stratified``: a number of moments, spread evenly over camera and local hour of the day."""
+"""``stratified``: a number of times, spread evenly over strata such as camera and local hour of the day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, Sam
 def sample(
     strategy: LockedStratified, seed: int, windows: list[CameraWindows], missing: list[npt.NDArray[np.int64]] | None
 ) -> SampledTimes:
-    """What a stratum lacks goes to the others, and is reported as a shortfall."""
+    """Return the times, or with ``missing`` those that replace them.
+
+    What a stratum lacks is taken from the others, and is reported as a shortfall."""
     return draw(
         windows,
         seed=seed,
