@@ -22,7 +22,7 @@ from rhombus_dataset.labels.importer import LabelsOutcome, run_import
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan
 from rhombus_dataset.plan.template import write_starter_plan
-from rhombus_dataset.planning.dry_run import PlanSummary
+from rhombus_dataset.planning.dry_run import DryRun
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.quality.summary import DatasetInfo, summarize_dataset
 from rhombus_dataset.quality.verification import VerifyReport, verify_dataset
@@ -50,7 +50,7 @@ def schedule_of(plan: StrPath) -> Schedule:
     return planned_schedule(validate(plan), _now_ms())
 
 
-def dry_run(plan: StrPath, out: StrPath = ".") -> PlanSummary:
+def dry_run(plan: StrPath, out: StrPath = ".") -> DryRun:
     """Return what a build of ``plan`` into ``out`` would cost: frames, requests, bytes and time.
 
     For a plan that scouts: the cost of its scout pass and of what follows; and, once ``out`` holds the result of

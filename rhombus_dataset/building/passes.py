@@ -19,7 +19,7 @@ from rhombus_dataset.errors import BuildError, RhombusDatasetError, UsageError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan, ScoutSampling
-from rhombus_dataset.planning.dry_run import PlanSummary, summarize, summarize_scouting
+from rhombus_dataset.planning.dry_run import DryRun, estimate_build, estimate_scout_pass
 from rhombus_dataset.planning.lock import Selection
 from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.resolve import resolve, resolve_splits, scout_inputs_sha256, scout_settings
@@ -81,18 +81,18 @@ def planned_schedule(plan: Plan, now_ms: int) -> Schedule:
     return sample(resolve(plan, now_ms))
 
 
-def dry_run_plan(plan: Plan, out: Path, now_ms: int) -> PlanSummary:
+def dry_run_plan(plan: Plan, out: Path, now_ms: int) -> DryRun:
     """Return what a build of ``plan`` into ``out`` would cost, without a request. See ``api.dry_run``."""
     free = free_bytes(out)
     if not isinstance(plan.sampling, ScoutSampling):
         schedule = planned_schedule(plan, now_ms)
     elif not (out / layout.LOCK_FILE).exists():
-        return summarize_scouting(plan, planned_schedule(scout_pass(plan), now_ms), free)
+        return estimate_scout_pass(plan, planned_schedule(scout_pass(plan), now_ms), free)
     else:
         old = load_lock(out)
         schedule = sample(resolve(plan, old.now_ms or now_ms, old.selection))
     limits = plan.source.limits
-    return summarize(schedule, plan.name, limits.requests_per_second, limits.burst, free)
+    return estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free)
 
 
 def write_derived_files(dataset: Path) -> None:
