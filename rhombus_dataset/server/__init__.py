@@ -1,1 +1,1 @@
-"""A local server that answers the camera cloud's API from video files."""
+"""A local server with the API of the camera cloud. Its frames come from video files."""

@@ -1,4 +1,4 @@
-"""The API's endpoints over a site, in the API's own words, errors included."""
+"""The endpoints of the API for a site, with the responses and errors that the cloud documents."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.source import RecordingsSource
 
 MAX_BODY_BYTES: Final = 64 * 1024
+"""Maximum length of a request's body: it has about 200 bytes."""
 RENDER_THREADS: Final = 4
-"""Frames decoded at once; further requests wait, so memory stays bounded under any number of clients."""
+"""Maximum number of frames that are decoded at once. Further requests wait, so that memory is bounded."""
 
 Int64 = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 PermyriadField = Annotated[int, Field(strict=True, ge=0, le=PERMYRIAD)]
 
 
 class ExactFrameRequest(BaseModel):
-    """What to fetch. Null means the same as leaving a field out; unknown fields are ignored."""
+    """A request for a frame. A null field counts as left out; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -51,7 +52,7 @@ class ExactFrameRequest(BaseModel):
 
 
 class ExactFrameResponse(BaseModel):
-    """A frame, or why there is none. ``frameData`` is set only when ``status`` is AVAILABLE."""
+    """A frame, or why there is none. ``frameData`` is set only if ``status`` is AVAILABLE."""
 
     error: bool | None = False
     errorMsg: str | None = None  # noqa: N815
@@ -63,7 +64,7 @@ class ExactFrameResponse(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """An error in the API's form."""
+    """An error in the format of the API."""
 
     error: bool = True
     errorMsg: str | None = None  # noqa: N815
@@ -71,7 +72,7 @@ class ErrorResponse(BaseModel):
 
 
 class Unauthenticated(BaseModel):
-    """401."""
+    """The body of a 401."""
 
     authenticationFailed: bool = True  # noqa: N815
 
@@ -81,7 +82,7 @@ class _NoKeyError(Exception):
 
 
 def create_app(site: Site) -> FastAPI:
-    """The application that answers for ``site``."""
+    """Return the application that serves ``site``."""
     source = RecordingsSource(site)
     limiter = anyio.CapacityLimiter(RENDER_THREADS)
     keys = [key.encode() for key in site.api_keys]
@@ -94,7 +95,7 @@ def create_app(site: Site) -> FastAPI:
     ) -> None:
         scheme_known = x_auth_scheme is None or x_auth_scheme in wire.AUTH_SCHEMES
         given = (x_auth_apikey or "").encode()
-        # Every key is compared, so that the time tells nothing about which one nearly fits.
+        # Compare all keys, so that the response time does not show which one is similar.
         matches = [hmac.compare_digest(given, key) for key in keys]
         if not scheme_known or (keys and not any(matches)):
             raise _NoKeyError
@@ -103,7 +104,7 @@ def create_app(site: Site) -> FastAPI:
         title="Camera cloud API, served from recordings",
         description="Answers getExactFrameData from video files on this machine.",
         version="1",
-        # Errors have the API's own form; with a default, FastAPI adds no 422 of its own.
+        # Errors have the format of the API. With a default, FastAPI does not add its own 422.
         responses={
             400: {"model": ErrorResponse},
             401: {"model": Unauthenticated},
@@ -182,8 +183,7 @@ def _frame_request(body: ExactFrameRequest) -> FrameRequest | str:
 def _answer(reply: wire.Reply) -> Response:
     match reply:
         case wire.Image(image=image, mime_type=mime_type):
-            # Base64 needs no escaping, and the image is by far the most of it: no JSON encoder
-            # has to look at each byte again.
+            # Base64 needs no escaping. Without a JSON encoder, the image's bytes are not scanned again.
             head = json.dumps(
                 {"error": False, "errorMsg": None, "mimeType": mime_type, "responseMessage": None,
                  "status": wire.AVAILABLE, "warningMsg": None}
@@ -203,9 +203,9 @@ def _answer(reply: wire.Reply) -> Response:
 
 
 def _invalid(error: RequestValidationError) -> Response:
-    """400 in the API's form, or ``msg`` for what is no JSON.
+    """Return a 400 in the format of the API, or with ``msg`` if the body is not JSON.
 
-    For a missing parameter the cloud itself says 500; that it is the client's mistake is told here.
+    For a missing parameter, the cloud returns 500. Here it is 400, because it is an error of the client.
     """
     details: list[dict[str, Any]] = list(error.errors())
     first = details[0]

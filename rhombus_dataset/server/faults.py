@@ -1,7 +1,7 @@
-"""Faults on request: what a network and a cloud do to answers, at a chosen rate.
+"""Injected faults of the network and the cloud, at a configured rate, for tests.
 
-Which request meets which fault depends on the request and on how often it has come, never on the order of
-arrival: two runs with the same seed meet the same faults.
+The fault of a request depends only on the seed, the request and the number of its attempt, not on the order of
+arrival: two runs with the same seed have the same faults.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.sources.recordings.site import InjectedFault, SiteQuota
 
 REMEMBERED_REQUESTS: Final = 200_000
-"""Of so many requests, the latest, it is known how often they have come."""
+"""Maximum number of requests whose attempts are counted: the latest ones. It bounds memory to about 30 MB."""
 TRICKLE_PAUSE_S: Final = 1.0
+"""Seconds between two bytes of a trickling response."""
 LONG_BODY_BYTES: Final = 80 * 1024 * 1024
+"""Length of a response that is longer than clients accept (64 MiB)."""
 
 _Answer = Callable[[], Awaitable[Response]]
 
 
 class Faults:
-    """Decides what becomes of each request."""
+    """Selects the fault of each request."""
 
     def __init__(self, faults: tuple[InjectedFault, ...], seed: int) -> None:
         self._faults = faults
         self._seed = seed
-        self._times: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self._attempts: collections.OrderedDict[bytes, int] = collections.OrderedDict()
 
     def next(self, request: FrameRequest) -> InjectedFault | None:
-        """The fault that this coming of ``request`` meets, if any. For one thread."""
+        """Return the fault of this attempt of ``request``, or None. Not safe for several threads."""
         if not self._faults:
             return None
         body = wire.request_body(request)
         key = hashlib.blake2b(body, digest_size=8).digest()
-        attempt = self._times.pop(key, 0) + 1
-        self._times[key] = attempt
-        if len(self._times) > REMEMBERED_REQUESTS:
-            self._times.popitem(last=False)
+        attempt = self._attempts.pop(key, 0) + 1
+        self._attempts[key] = attempt
+        if len(self._attempts) > REMEMBERED_REQUESTS:
+            self._attempts.popitem(last=False)
         return self.decide(request, attempt)
 
     def decide(self, request: FrameRequest, attempt: int) -> InjectedFault | None:
-        """The fault that ``request`` meets when it comes for the ``attempt``-th time, counted from 1."""
+        """Return the fault of an attempt of ``request``, or None. ``attempt`` counts from 1."""
         text = f"{self._seed} {attempt} ".encode() + wire.request_body(request)
         draw = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
         for fault in self._faults:
@@ -67,7 +69,7 @@ class Faults:
 
 
 class Bucket:
-    """The server's own rate limit: a token bucket, as the cloud's."""
+    """The rate limit of the server: a token bucket, as in the cloud. ``refused``: number of refused requests."""
 
     def __init__(self, quota: SiteQuota, clock: Callable[[], float] = time.monotonic) -> None:
         self._quota = quota
@@ -78,7 +80,7 @@ class Bucket:
         self.refused = 0
 
     def take(self) -> int | None:
-        """None if the request may pass, else for how many whole seconds to stay away."""
+        """Return None if the request is accepted, else the whole seconds after which to retry."""
         rate = self._quota.requests_per_second
         with self._lock:
             now_s = self._clock()
@@ -92,14 +94,14 @@ class Bucket:
 
 
 def too_many(retry_after_s: int) -> Response:
-    """429, in the cloud's form."""
+    """Return a 429 in the format of the cloud."""
     return Response(
         "Too Many Requests", 429, {"Retry-After": str(retry_after_s)}, media_type="text/plain; charset=utf-8"
     )
 
 
 async def faulty(fault: InjectedFault, answer: _Answer) -> Response:
-    """What ``fault`` makes of the answer that would have been given."""
+    """Return the response with an injected fault. ``answer`` returns the response without it."""
     match fault.kind:
         case "throttle":
             return too_many(max(1, math.ceil(fault.retry_after / 1000)))
@@ -119,14 +121,14 @@ async def faulty(fault: InjectedFault, answer: _Answer) -> Response:
         case "trickle":
             return _Trickling(await answer())
         case "reset" | "truncate":
-            return _Cut(await answer(), reset=fault.kind == "reset")
+            return _Interrupted(await answer(), reset=fault.kind == "reset")
         case "bad_base64" | "wrong_mime" | "corrupt_jpeg" | "giant_jpeg":
-            return _spoilt(await answer(), fault.kind)
+            return _damaged(await answer(), fault.kind)
         case status:
             return JSONResponse({"error": False, "frameData": None, "responseMessage": status, "status": status})
 
 
-def _spoilt(response: Response, kind: str) -> Response:
+def _damaged(response: Response, kind: str) -> Response:
     body: dict[str, Any] = json.loads(bytes(response.body))
     if not body.get("frameData"):
         return response
@@ -151,11 +153,12 @@ _open: dict[tuple[str, int], asyncio.Transport] = {}
 
 
 class Connections(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's protocol, with a way to the connection beneath a request."""
+    """The HTTP protocol of uvicorn, with access to the connection of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._peer = _peer(transport)
         _open[self._peer] = transport
+        self.access_log = False  # one line for each request
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,7 +172,7 @@ def _peer(transport: asyncio.Transport) -> tuple[str, int]:
 
 
 class _Stalled(Response):
-    """Answers late, if the client is still there."""
+    """Responds after a delay, if the client is still connected."""
 
     def __init__(self, response: Response, seconds: float) -> None:
         super().__init__()
@@ -184,7 +187,7 @@ class _Stalled(Response):
 
 
 class _Trickling(Response):
-    """One byte a second."""
+    """Sends one byte a second."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(bytes(response.body), response.status_code, dict(response.headers))
@@ -198,8 +201,8 @@ class _Trickling(Response):
             await asyncio.sleep(TRICKLE_PAUSE_S)
 
 
-class _Cut(Response):
-    """Half an answer; then the connection closes, or is reset."""
+class _Interrupted(Response):
+    """Sends half of the response, then closes or resets the connection."""
 
     def __init__(self, response: Response, reset: bool) -> None:
         super().__init__(bytes(response.body), response.status_code, dict(response.headers))

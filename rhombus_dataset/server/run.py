@@ -1,4 +1,4 @@
-"""Running the server: in the foreground for ``serve``, or beside other code for as long as it needs it."""
+"""Run the server: in the foreground for the command ``serve``, or in a thread beside other code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rhombus_dataset.server.faults import Connections
 from rhombus_dataset.sources.recordings.site import InjectedFault, Site, load_site
 
 MAX_CLIENTS: Final = 1_000
-"""Connections and requests at once; whoever comes on top of them gets a 503."""
+"""Maximum number of connections and of requests at once. Further ones get a 503."""
 
 
 def serve(
@@ -30,12 +30,13 @@ def serve(
     faults: Sequence[str] = (),
     fault_seed: int | None = None,
 ) -> None:
-    """Serve the site until SIGINT or SIGTERM. Port 0 picks a free one.
+    """Serve a site until SIGINT or SIGTERM. Prints ``listening on http://HOST:PORT`` when it accepts connections.
 
-    ``faults``, such as ``"http_503=0.05"``, come on top of the site file's.
+    ``port``: 0 selects a free one. ``faults``, such as ``"http_503=0.05"``, are added to those of the site file.
+    ``fault_seed`` replaces that of the site file.
 
-    Prints ``listening on http://HOST:PORT`` once connections are accepted. Raises InvalidFile for a wrong
-    site file, and UsageError where it cannot listen, or may not without keys.
+    Raises InvalidFile for errors in the site file, and UsageError if the address cannot be used, or is not loopback
+    and the site has no keys.
     """
     site = load_site(site_path)
     site = dataclasses.replace(
@@ -53,7 +54,7 @@ def serve(
 
 @contextlib.contextmanager
 def running_server(site: Site) -> Iterator[str]:
-    """Serve ``site`` from a thread on a free port of loopback; yields its address."""
+    """Serve ``site`` in a thread, on a free port of loopback. Yields its URL. Raises UsageError."""
     with contextlib.closing(_listen(site, "127.0.0.1", 0)) as listener:
         server = _Server(_config(site))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -72,14 +73,17 @@ def _fault(text: str) -> InjectedFault:
     try:
         return InjectedFault(kind=kind, rate=float(rate) if equals else 1.0)
     except ValueError as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{rate!r} is not a number"
-        raise UsageError(f"fault {text!r}: expected KIND=RATE, such as http_503=0.05: {said}") from None
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{rate!r} is not a number"
+        raise UsageError(f"fault {text!r}: expected KIND=RATE, such as http_503=0.05: {reason}") from None
+
+
+class _Config(uvicorn.Config):
+    def configure_logging(self) -> None:
+        """Leave the loggers of the process as they are."""
 
 
 def _config(site: Site) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(site), log_level="warning", access_log=False, http=Connections, limit_concurrency=MAX_CLIENTS
-    )
+    return _Config(create_app(site), http=Connections, limit_concurrency=MAX_CLIENTS)
 
 
 class _Server(uvicorn.Server):
@@ -96,7 +100,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(site: Site, host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
+    if not 0 <= port <= 65535:  # the resolver would use it modulo 65536
         raise UsageError(f"port: expected 0 to 65535, got {port}")
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -105,9 +109,9 @@ def _listen(site: Site, host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}: no such address on this machine") from None
     if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not site.api_keys:
         raise UsageError(
-            f"{site.path} names no api_keys: without keys the server listens on loopback only, and {host} is not"
+            f"{site.path} has no api_keys: without keys, the server listens on loopback only, not on {host}"
         )
-    # asyncio sends without delay only where the protocol is named: else each small answer takes 40 ms.
+    # asyncio disables Nagle's algorithm only if the protocol is given: else each small response takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

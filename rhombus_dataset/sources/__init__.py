@@ -1,4 +1,4 @@
-"""Where frames come from: the camera cloud over HTTP (``rhombus``), or video files (``recordings``)."""
+"""Sources of frames: the camera cloud over HTTP (``rhombus``), or video files (``recordings``)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rhombus_dataset.frame import FrameRequest
 
 
 class FrameSource(Protocol):
-    """Asks for one frame at a time; safe to use from many threads.
+    """Returns one frame for each request. Safe to use from several threads.
 
-    ``get`` asks once, and raises nothing for a frame's own failure: that is a reply too. ``close`` cuts
-    what is under way.
+    ``get`` makes one attempt. The failure of a frame is a reply, not an exception. ``close`` interrupts requests
+    that are in progress.
     """
 
     def get(self, request: FrameRequest) -> wire.Reply: ...

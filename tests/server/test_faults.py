@@ -21,8 +21,8 @@ from rhombus_dataset.building import fetch as fetch_module
 from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.frame import FrameRequest, Status
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.api import info
+from rhombus_dataset.api import verify
 from rhombus_dataset.server.faults import Faults
 from rhombus_dataset.server.run import running_server, serve
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS, InjectedFault, Site, SiteQuota, load_site

@@ -148,7 +148,7 @@ def test_the_openapi_page_describes_it(demo_url: str) -> None:
 def test_it_binds_beyond_loopback_only_with_keys(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text((CONFIGS / "demo-site.yaml").read_text().replace("api_keys: [local-key]", ""))
-    with pytest.raises(UsageError, match="names no api_keys"):
+    with pytest.raises(UsageError, match="has no api_keys"):
         serve(site, host="0.0.0.0", port=0)
 
 

@@ -130,7 +130,7 @@ def test_a_file_that_does_not_say_when_its_frames_are_shown_is_refused(tmp_path:
     write_video(tmp_path / "part.ts", STEADY)
     part = (tmp_path / "part.ts").read_bytes()
     (tmp_path / "joined.ts").write_bytes(part + part)
-    for name, reason in [("b-frames.avi", "B-frames"), ("bare.264", "do not say when"), ("joined.ts", "jump back")]:
+    for name, reason in [("b-frames.avi", "B-frames"), ("bare.264", "have no display time"), ("joined.ts", "times go back")]:
         with pytest.raises(UnreadableVideo, match=rf"{name}.*{reason}.*convert it"):
             Footage().index(tmp_path / name)
 

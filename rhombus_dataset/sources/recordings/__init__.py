@@ -1,1 +1,1 @@
-"""Frames from video files on this machine, as a site file describes them."""
+"""Frames from video files on this machine. A site file describes them."""

@@ -1,8 +1,7 @@
-"""Exact frames out of video files: the frame that is on screen at a given moment.
+"""Exact frames of video files: the frame that is on screen at a given time.
 
-A frame is found by seeking to the last packet before it that decoding can start from, and decoding no
-further than the frame itself. Each packet on the way is compared with the file's index, and an image with
-damage in it, or in what it is made from, is refused.
+Decoding starts at the last key packet before the frame, and ends at the frame. Each packet is compared with the
+index of the file. A frame is refused if it, or a packet that it depends on, is damaged.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ import numpy.typing as npt
 from rhombus_dataset.sources.recordings.video_index import Index, UnreadableVideo, read_index
 
 MAX_DECODERS: Final = 8
-"""Files that are kept open at once, each with its decoder at some position."""
+"""Maximum number of open decoders that are kept between requests. Each needs up to about 50 MB."""
 
-_NOWHERE: Final = -(2**62)
+_NO_POSITION: Final = -(2**62)
 
 
 class Footage:
-    """Decoded frames of any number of video files, for many threads, with bounded memory.
+    """Decodes frames of any number of video files, with bounded memory. Safe to use from several threads.
 
-    Each open file is used by one thread at a time. A frame that follows the one before is decoded on
-    from there.
+    Each decoder is used by one thread at a time. If the next frame is later in the same file, its decoder
+    continues.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Footage:
         self._serial = 0
 
     def index(self, path: Path) -> Index:
-        """The file's index, read once. Raises UnreadableVideo."""
+        """Return the index of a file. It is read once. Raises UnreadableVideo."""
         with self._lock:
             lock = self._index_locks.setdefault(path, threading.Lock())
         with lock:
@@ -53,9 +52,9 @@ class Footage:
             return self._indexes[path]
 
     def frame(self, path: Path, number: int) -> npt.NDArray[np.uint8]:
-        """Frame ``number`` of the file, in order of showing: uint8, (H, W, 3), RGB.
+        """Return frame ``number`` of the file, in display order: uint8, (H, W, 3), RGB.
 
-        Raises UnreadableVideo, also for damage within the file.
+        Raises UnreadableVideo, also if a part of the file is damaged.
         """
         index = self.index(path)
         decoder = self._take(path, int(index.pts[number])) or _Decoder(path, index)
@@ -68,7 +67,7 @@ class Footage:
         return rgb
 
     def close(self) -> None:
-        """Close every file that is not in use."""
+        """Close all files that are not in use."""
         with self._lock:
             decoders = list(self._idle.values())
             self._idle.clear()
@@ -76,13 +75,14 @@ class Footage:
             decoder.close()
 
     def _take(self, path: Path, pts: int) -> _Decoder | None:
-        """The idle decoder of this file that stands nearest before the frame, or any of the file's."""
+        """Return the idle decoder of this file with the nearest earlier position, else any of the file, else
+        None."""
         with self._lock:
-            mine = [key for key in self._idle if key[0] == path]
-            if not mine:
+            of_file = [key for key in self._idle if key[0] == path]
+            if not of_file:
                 return None
-            near = [key for key in mine if self._idle[key].position <= pts]
-            best = max(near, key=lambda key: self._idle[key].position) if near else mine[0]
+            near = [key for key in of_file if self._idle[key].position <= pts]
+            best = max(near, key=lambda key: self._idle[key].position) if near else of_file[0]
             return self._idle.pop(best)
 
     def _put(self, path: Path, decoder: _Decoder) -> None:
@@ -95,12 +95,12 @@ class Footage:
 
 
 class _Decoder:
-    """One open file. ``position`` is the pts of the frame that was given last."""
+    """The decoder of one open file. ``position``: the pts of the frame that was returned last."""
 
     def __init__(self, path: Path, index: Index) -> None:
         self._path = path
         self._index = index
-        self.position = _NOWHERE
+        self.position = _NO_POSITION
         self._held: Any = None
         self._packets: Iterator[Any] = iter(())
         self._decoded: collections.deque[Any] = collections.deque()
@@ -108,6 +108,7 @@ class _Decoder:
         self._open()
 
     def frame(self, number: int) -> npt.NDArray[np.uint8]:
+        """Return frame ``number``. Raises UnreadableVideo."""
         wanted = int(self._index.pts[number])
         try:
             if self.position != wanted:
@@ -118,6 +119,7 @@ class _Decoder:
             raise UnreadableVideo(f"{self._path}: frame {number} cannot be decoded: {error}") from None
 
     def close(self) -> None:
+        """Close the file."""
         self._held = None
         self._container.close()
 
@@ -127,21 +129,21 @@ class _Decoder:
         except (OSError, av.error.FFmpegError) as error:
             raise UnreadableVideo(f"{self._path}: {error}") from None
         self._stream = self._container.streams.video[0]
-        # Slice threads only: frame threads would decode far past the frame that is wanted.
+        # Slice threads only: frame threads would decode many frames after the wanted one.
         self._stream.thread_type = "SLICE"
-        # By default a decoder hides damage: it fills what it cannot read from other images.
+        # By default, a decoder hides damage: it fills damaged parts from other images.
         self._stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
     def _decode(self, wanted: int) -> Any:
         keys = self._index.keys
         key = max(bisect.bisect_right(keys[:, 0], wanted) - 1, 0)
         if keys[key, 0] <= self.position < wanted:
-            # A fault on the way here is met again, and told, by starting from the key.
-            with contextlib.suppress(av.error.FFmpegError, _Astray):
+            # After an error, start again from the key: if it is real, it occurs again and is reported.
+            with contextlib.suppress(av.error.FFmpegError, _WrongPackets):
                 if (frame := self._forward(wanted)) is not None:
                     return frame
-        fault = "no such frame comes out of the decoder"
-        # In an open group of images, frames shown before a key may need what came before it.
+        cause = "the decoder does not return this frame"
+        # In an open group of pictures, frames displayed before a key may depend on packets before it.
         for back in (0, 1, 2, 4):
             if back > key:
                 break
@@ -149,14 +151,14 @@ class _Decoder:
                 self._start_at(key - back)
                 if (frame := self._forward(wanted)) is not None:
                     return frame
-            except (av.error.FFmpegError, _Astray) as error:
-                fault = str(error)
-        raise UnreadableVideo(fault)
+            except (av.error.FFmpegError, _WrongPackets) as error:
+                cause = str(error)
+        raise UnreadableVideo(cause)
 
     def _start_at(self, key: int) -> None:
-        """Stand before a key's packet, so that it is the next to be decoded."""
+        """Move to a key: its packet is the next to be decoded."""
         first = int(self._index.keys[key, 2])
-        # Some containers seek only roughly, and to times of decoding: what comes is checked, not believed.
+        # Some containers seek inexactly, and by decoding time, so the packets after it are checked.
         for before in (0, 1, 2, 4, 8):
             if before <= key:
                 self._container.seek(int(self._index.keys[key - before, 1]), stream=self._stream)
@@ -165,7 +167,7 @@ class _Decoder:
         self._container.close()
         self._open()
         if not self._skip_to(first):
-            raise _Astray("the file is no longer as it was")
+            raise _WrongPackets("the file was changed")
 
     def _skip_to(self, first: int) -> bool:
         self._decoded.clear()
@@ -179,13 +181,13 @@ class _Decoder:
         return False
 
     def _forward(self, wanted: int) -> Any:
-        """Decode up to the frame that is shown at ``wanted``; None if that has been passed."""
+        """Decode up to the frame with pts ``wanted``. Return None if the decoder is already after it."""
         while True:
             while self._decoded:
                 frame = self._decoded.popleft()
                 if frame.pts == wanted:
                     if frame.is_corrupt:
-                        raise _Astray("its data are damaged")
+                        raise _WrongPackets("its data is damaged")
                     return frame
                 if frame.pts is None or frame.pts > wanted:
                     return None
@@ -194,12 +196,12 @@ class _Decoder:
                 return None
             if packet.size > 0:
                 if self._index.packet_number(packet.pts, packet.size) != self._next:
-                    raise _Astray("the packets come in another order than before")
+                    raise _WrongPackets("the order of its packets was changed")
                 if self._next in self._index.damaged:
-                    raise _Astray("its data are damaged")
+                    raise _WrongPackets("its data is damaged")
                 self._next += 1
             self._decoded.extend(packet.decode())
 
 
-class _Astray(Exception):
-    """The packets that come are not those that lead to the frame, or are damaged."""
+class _WrongPackets(Exception):
+    """The packets do not lead to the frame, or are damaged."""

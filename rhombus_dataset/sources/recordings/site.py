@@ -1,4 +1,4 @@
-"""The site file: which cameras there are on this machine, and the recordings that stand behind them."""
+"""The site file: the cameras of a local site, and their recordings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from rhombus_dataset import wire
 from rhombus_dataset.config.validation import Checker, hint_for, shown
-from rhombus_dataset.config.yaml_source import Marked, Path_, load_marked
+from rhombus_dataset.config.yaml_source import FieldPath, Marked, load_marked
 from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
@@ -60,7 +60,7 @@ FAULT_KINDS: Final = (
     "long_body", "bad_base64", "wrong_mime", "corrupt_jpeg", "giant_jpeg",
     *sorted(wire.TRANSIENT_STATUSES | wire.PERMANENT_STATUSES),
 )  # fmt: skip
-"""What a server can be told to do to its answers; names in capitals are the API's own statuses."""
+"""Faults that the server can inject into its responses. Names in capitals are statuses of the API."""
 
 
 def _fault_kind(value: Any) -> str:
@@ -71,25 +71,25 @@ def _fault_kind(value: Any) -> str:
     return str(value)
 
 
-def _bare(value: str) -> str:
+def _without_facet(value: str) -> str:
     return value[:22]
 
 
 class InjectedFault(_Model):
-    """A fault that befalls ``rate`` of all requests, or of those for one ``camera`` (UUID).
+    """A fault that the server injects into a share (``rate``, 0 to 1) of all requests, or of those for one camera.
 
-    ``retry_after`` is a throttle's, ``duration`` a stall's; both in milliseconds.
+    ``camera``: its UUID. ``retry_after``: of a throttle. ``duration``: of a stall. Both in milliseconds.
     """
 
     kind: Annotated[str, BeforeValidator(_fault_kind)]
     rate: Annotated[float, Field(ge=0, le=1)]
-    camera: Annotated[Uuid, AfterValidator(_bare)] | None = None
+    camera: Annotated[Uuid, AfterValidator(_without_facet)] | None = None
     retry_after: Annotated[int, BeforeValidator(parse_duration), Field(ge=1)] = 1_000
     duration: Annotated[int, BeforeValidator(parse_duration), Field(ge=1)] = 60_000
 
 
 class SiteQuota(_Model):
-    """A rate limit of the server's own: beyond it, 429."""
+    """The rate limit of the server. Requests beyond it get 429."""
 
     requests_per_second: Annotated[float, Field(gt=0, le=1_000_000)]
     burst: Annotated[StrictInt, Field(ge=1, le=10_000_000)] = 1
@@ -106,7 +106,7 @@ class _SiteFile(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Footage from ``start_ms`` (UTC) on: a video file shown ``repeat`` times, or the scene (no path)."""
+    """Footage from ``start_ms`` (UTC) on: a video file, repeated ``repeat`` times, or the demo scene (no path)."""
 
     start_ms: int
     duration_ms: Fraction
@@ -120,7 +120,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class SiteCamera:
-    """A camera of the site; its ``recordings`` are in order of time and don't overlap."""
+    """A camera of the site. Its ``recordings`` are in order of time and do not overlap."""
 
     uuid: str
     name: str
@@ -129,7 +129,7 @@ class SiteCamera:
     recordings: tuple[Recording, ...]
 
     def recording_at(self, timestamp_ms: int) -> Recording | None:
-        """What was being recorded at a moment (UTC milliseconds)."""
+        """Return the recording at a time (UTC milliseconds), or None."""
         starts = [recording.start_ms for recording in self.recordings]
         place = bisect.bisect_right(starts, timestamp_ms) - 1
         if place >= 0 and timestamp_ms < self.recordings[place].end_ms:
@@ -139,9 +139,9 @@ class SiteCamera:
 
 @dataclass(frozen=True)
 class Site:
-    """All that a site file says; ``cameras`` by bare UUID (without a facet).
+    """The content of a site file. ``cameras`` by UUID without facet.
 
-    ``quota``, ``faults`` and ``fault_seed`` are the server's: who reads recordings from disk meets none.
+    ``quota``, ``faults`` and ``fault_seed`` apply to the server only, not to a source of type ``recordings``.
     """
 
     path: Path
@@ -154,10 +154,9 @@ class Site:
 
 
 def load_site(path: Path) -> Site:
-    """Read a site file, and the index of every video that it names.
+    """Return the content of a site file, with the index of each of its videos.
 
-    Paths are relative to the site file. Raises InvalidFile with every mistake, videos that cannot be read
-    included.
+    Paths are relative to the site file. Raises InvalidFile with all errors, including videos that cannot be read.
     """
     return SiteReader(load_marked(path), path).site()
 
@@ -166,6 +165,8 @@ _KINDS: Final[dict[str, type[_Video] | type[_Scene]]] = {"path": _Video, "scene"
 
 
 class SiteReader:
+    """Reads one site file. See :func:`load_site`."""
+
     def __init__(self, marked: Marked, path: Path) -> None:
         self._check = Checker(marked)
         self._refuse = self._check.refuse
@@ -174,6 +175,7 @@ class SiteReader:
         self._footage = Footage()
 
     def site(self) -> Site:
+        """Return the site. Raises InvalidFile with all errors."""
         top = self._check.valid((), _SiteFile, self._value)
         cameras: dict[str, SiteCamera] = {}
         value = self._value if isinstance(self._value, dict) else {}
@@ -184,7 +186,7 @@ class SiteReader:
                 continue
             bare = camera.uuid[:22]
             if bare in cameras:
-                self._refuse(("cameras", i, "uuid"), f"{bare} stands twice")
+                self._refuse(("cameras", i, "uuid"), f"duplicate uuid {bare}")
             cameras[bare] = camera
         if self._check.problems or top is None:
             self._check.refuse_file()
@@ -206,7 +208,7 @@ class SiteReader:
                 found[location.name] = found[location.uuid] = location
         return found
 
-    def _camera(self, path: Path_, raw: Any, locations: dict[str, _Location]) -> SiteCamera | None:
+    def _camera(self, path: FieldPath, raw: Any, locations: dict[str, _Location]) -> SiteCamera | None:
         camera = self._check.valid(path, _Camera, raw)
         if camera is None:
             return None
@@ -215,7 +217,7 @@ class SiteReader:
             hint = hint_for(camera.location, locations)
             self._refuse((*path, "location"), f"{shown(camera.location)} is not a location of the site{hint}")
             return None
-        found: list[tuple[Recording, Path_]] = []
+        found: list[tuple[Recording, FieldPath]] = []
         for k, value in enumerate(camera.recordings):
             place = (*path, "recordings", k)
             recording = self._recording(place, value, location.tz)
@@ -224,10 +226,12 @@ class SiteReader:
         found.sort(key=lambda pair: pair[0].start_ms)
         for (before, _), (after, place) in pairwise(found):
             if after.start_ms < before.end_ms:
-                self._refuse(place, f"begins before the recording that starts at {_iso(before.start_ms)} ends")
+                self._refuse(
+                    place, f"starts before the end of the recording that starts at {_iso(before.start_ms)}"
+                )
         return SiteCamera(camera.uuid, camera.name, location.name, location.tz, tuple(r for r, _ in found))
 
-    def _recording(self, path: Path_, raw: Any, zone: str) -> Recording | None:
+    def _recording(self, path: FieldPath, raw: Any, zone: str) -> Recording | None:
         kinds = [kind for key, kind in _KINDS.items() if isinstance(raw, dict) and key in raw]
         if len(kinds) != 1:
             self._refuse(path, "expected a recording with either path (a video file) or scene: demo")
@@ -263,6 +267,6 @@ def _iso(utc_ms: int) -> str:
 
 
 def offset_ms(zone: str, utc_ms: int) -> int:
-    """The zone's offset from UTC at a moment."""
+    """Return the zone's offset from UTC at a time, in milliseconds."""
     moment = dt.datetime.fromtimestamp(utc_ms // 1000, zoneinfo.ZoneInfo(zone))
     return round((moment.utcoffset() or dt.timedelta()) / dt.timedelta(milliseconds=1))

@@ -1,4 +1,4 @@
-"""Frames from video files on this machine, as a site file describes them."""
+"""The source of type ``recordings``: frames from video files, or from the drawn demo scene."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["RecordingsSource", "Site", "SiteCamera", "load_site"]
 
 
 class RecordingsSource:
-    """Answers as the cloud would, from the recordings of a site; safe to use from many threads.
+    """Returns frames of the recordings of a site, with the same replies as the API. Safe to use from several
+    threads.
 
-    ``clock`` gives UTC epoch milliseconds: what lies beyond it is the future.
+    ``clock`` returns the current time in UTC epoch milliseconds.
     """
 
     def __init__(self, site: Site, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
@@ -26,7 +27,7 @@ class RecordingsSource:
         self._clock = clock
 
     def get(self, request: FrameRequest) -> wire.Reply:
-        """The frame that was on screen at that moment, or why there is none."""
+        """Return the frame that was on screen at the requested time, or why there is none."""
         camera = self._site.cameras.get(request.camera_uuid[:22])
         if camera is None:
             return wire.Rejected(f"no camera {request.camera_uuid} in {self._site.path.name}")

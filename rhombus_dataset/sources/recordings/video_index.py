@@ -1,8 +1,7 @@
-"""What a video file holds, read once from its packets, without decoding an image.
+"""The index of a video file: the display time of each frame, and the packets at which decoding can start.
 
-When each frame is shown, by the stream's own timestamps, and which packets a decoder can start from.
-A file whose packets do not tell that for certain is refused: a frame that is only probably the right one is
-worse than none.
+It is read once from the packets, without decoding. A file without reliable times is refused: a frame that is only
+probably the right one is worse than no frame.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ _PACKET: Final = np.dtype(
 
 
 class UnreadableVideo(ValueError):
-    """The file cannot be opened or decoded as a video, or its frames cannot be told apart."""
+    """The file cannot be opened or decoded as a video, or the times of its frames are not reliable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """When the frames of a video are shown, and its packets in the order of decoding.
+    """Display times of the frames of a video, and its packets.
 
-    ``pts``: int64, (frames,), ascending, in ``time_base`` seconds; time 0 is that of the first frame, and
-    ``end_pts`` is when the last one leaves the screen. ``sorted_packets``: int64, (packets, 3): pts, size in
-    bytes and number in the order of decoding, by pts. ``keys``: int64, (keys, 3): pts, dts and number of each
-    packet that decoding can start from, by pts. ``damaged``: numbers of packets that the container knows to be
+    ``pts``: int64, (frames,), display times, ascending, in units of ``time_base`` seconds; time 0 of the video is
+    the first one. ``end_pts``: end of the last frame. ``sorted_packets``: int64, (packets, 3): pts, size in bytes
+    and number in decoding order, sorted by pts. ``keys``: int64, (keys, 3): pts, dts and number of each packet at
+    which decoding can start, sorted by pts. ``damaged``: numbers of the packets that the container reports as
     incomplete.
     """
 
@@ -56,22 +55,23 @@ class Index:
 
     @property
     def duration_ms(self) -> Fraction:
-        """How long the video lasts, exactly."""
+        """Exact length of the video in milliseconds."""
         return (self.end_pts - int(self.pts[0])) * self.time_base * 1000
 
     def frame_at(self, time_ms: Fraction) -> int | None:
-        """The number of the frame on screen at ``time_ms``: the last that is not shown later than that.
+        """Return the number of the frame on screen at ``time_ms`` of the video: the last one that starts until
+        then.
 
-        None before the first and after the last frame.
+        Returns None before the first frame and after the end of the last one.
         """
-        # Frames begin at whole units of time, so a part of a unit never changes which one it is.
+        # Frames start at whole units of time_base, so a fraction of a unit does not change the frame.
         at = int(self.pts[0]) + time_ms / 1000 // self.time_base
         if at >= self.end_pts or at < self.pts[0]:
             return None
         return bisect.bisect_right(self.pts, at) - 1
 
     def packet_number(self, pts: int | None, size_bytes: int) -> int | None:
-        """Which packet this is, in the order of decoding; None if the index has no such packet."""
+        """Return the number of a packet in decoding order, or None if the index has no such packet."""
         if pts is None:
             return None
         at = bisect.bisect_left(self.sorted_packets[:, 0], pts)
@@ -82,7 +82,7 @@ class Index:
 
 
 def read_index(path: Path) -> Index:
-    """Read the index of a file. Raises UnreadableVideo."""
+    """Return the index of a file. Raises UnreadableVideo."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -98,11 +98,11 @@ def read_index(path: Path) -> Index:
             )
             time_base = Fraction(stream.time_base or 1)
             average_rate = stream.average_rate
-            # AVI stores no times of showing: they follow only from the order, if no frame waits for another.
+            # AVI has no display times. They follow from the order of packets only if there are no B-frames.
             is_unordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     except (OSError, av.error.FFmpegError) as error:
         raise UnreadableVideo(f"{path}: not a video that can be read ({error})") from None
-    # What stands before the first key can be decoded by nobody.
+    # Packets before the first key cannot be decoded.
     packets = packets[np.argmax(packets["is_key"]) :] if packets["is_key"].any() else packets[:0]
     shown = np.sort(packets[~packets["is_discarded"]], order="pts")
     if not len(shown):
@@ -135,16 +135,16 @@ def _check_times(path: Path, packets: npt.NDArray[np.void], is_unordered: bool) 
     untimed = int((pts == _NO_TIME).sum())
     dts = dts[dts != _NO_TIME]
     if untimed:
-        fault = f"{untimed} of its {len(pts)} packets do not say when they are shown"
+        fault = f"{untimed} of its {len(pts)} packets have no display time"
     elif (np.diff(dts) < 0).any():
-        fault = "its times jump back, as in files that were joined without rewriting them"
+        fault = "its times go back, as in files that were concatenated without new times"
     elif len(np.unique(pts)) < len(pts):
-        fault = "several of its frames claim the same time"
+        fault = "several of its frames have the same time"
     elif is_unordered and (np.diff(pts) > 0).all():
-        fault = "it is an AVI with B-frames, which does not say when they are shown"
+        fault = "it is an AVI with B-frames, which has no display times"
     else:
         return
     raise UnreadableVideo(
-        f"{path}: {fault}, so its frames cannot be told apart for certain; "
-        f"convert it first, such as with: ffmpeg -fflags +genpts -i {path.name} {path.stem}.mp4"
+        f"{path}: {fault}, so the times of its frames are not reliable: "
+        f"convert it first, for example: ffmpeg -fflags +genpts -i {path.name} {path.stem}.mp4"
     )

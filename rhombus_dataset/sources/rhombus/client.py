@@ -1,7 +1,7 @@
-"""Frames from the camera cloud, or from anything that speaks its API, over HTTP.
+"""Frames from the camera cloud, or from another server with the same API, over HTTP.
 
-``requests`` knows how its users configure proxies, CA bundles and client certificates; the request
-itself goes through the ``urllib3`` pool that ``requests`` has set up, which costs half as much.
+``requests`` reads the usual configuration of proxies, CA bundles and client certificates. The requests themselves
+use the ``urllib3`` pool that ``requests`` created, which takes half of the processor time.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.sources.rhombus.http_pool import Adapter, Deadlines
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-"""A longer answer is not read to its end."""
+"""Maximum length of a response. The largest expected one, a 100 megapixel JPEG in base64, is near 40 MB."""
 
 
 class _Secret(str):
-    """Shows itself to nobody who prints the variables around it, as some tracebacks do."""
+    """A string whose ``repr`` is hidden, since some tracebacks print local variables."""
 
     def __repr__(self) -> str:
         return "[key]"
 
 
 class RhombusSource:
-    """Asks for one frame at a time; safe to use from many threads.
+    """Fetches frames from the API at ``url``. Safe to use from several threads.
 
-    ``connections`` bounds the connections that are kept open; ``timeout_s`` bounds an answer as a whole, from
-    the request to its last byte. Redirects are not followed, and TLS is verified. The key shows in no
-    message and no ``repr``.
+    ``scheme`` and ``org``: the headers x-auth-scheme and x-auth-org. ``timeout_s``: maximum seconds from the start
+    of a request to the last byte of its response. ``connections``: maximum connections that are kept open.
+
+    Redirects are not followed. TLS is verified. The key is in no message and no ``repr``. Raises UsageError for an
+    invalid key or connection settings.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class RhombusSource:
     ) -> None:
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise UsageError(
-                "the API key is empty or holds spaces, line breaks or characters outside ASCII: copy it again"
+                "the API key is empty, or has spaces, line breaks or characters other than ASCII: copy it again"
             )
         self._api_key = _Secret(api_key)
         self.url = url.rstrip("/")
@@ -92,15 +94,15 @@ class RhombusSource:
         try:
             self._pool = adapter.pool_for(prepared, settings["verify"] or True, dict(settings["proxies"]), cert)
         except (OSError, requests.exceptions.RequestException) as error:
-            raise UsageError(f"{self.url}: the connection cannot be set up: {error}") from None
-        # Through a plain HTTP proxy the request line carries the whole address.
+            raise UsageError(f"{self.url}: the connection settings are not valid: {error}") from None
+        # Through a plain HTTP proxy, the request line has the full URL.
         self._target = adapter.request_url(prepared, settings["proxies"])
 
     def __repr__(self) -> str:
         return f"RhombusSource({self.url!r})"
 
     def get(self, request: FrameRequest) -> wire.Reply:
-        """Ask once. Every failure is a reply; nothing is raised for the network or the server."""
+        """Return the reply to one attempt. Failures of the network and the server are replies, not exceptions."""
         call = self._deadlines.begin(self._timeout_s)
         try:
             reply = self._exchange(request)
@@ -119,7 +121,7 @@ class RhombusSource:
                 headers=self._headers,
                 retries=False,
                 redirect=False,
-                assert_same_host=False,  # through a proxy, the pool is of the proxy
+                assert_same_host=False,  # with a proxy, the pool's host is the proxy
                 timeout=self._timeout,
                 preload_content=False,
             )
@@ -135,7 +137,7 @@ class RhombusSource:
             return _translate(error, connected=True)
 
     def close(self) -> None:
-        """Close all connections; requests under way end as if their time were up."""
+        """Close all connections. Requests in progress end like after a timeout."""
         self._deadlines.close()
         self._session.close()
 
@@ -153,7 +155,7 @@ class RhombusSource:
         return body
 
     def _scrub(self, reply: wire.Reply) -> wire.Reply:
-        """A server that echoes the key must not bring it into a manifest or a log."""
+        """Return the reply with the key replaced in its reason: a server may repeat the key in its messages."""
         reason: str = getattr(reply, "reason", "")
         if self._api_key not in reason:
             return reply
@@ -178,7 +180,7 @@ def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Repl
     if not connected:
         if isinstance(cause, SSLError):
             return wire.Unreachable(f"TLS: {_first_line(cause)}")
-        # NewConnectionError is a ConnectTimeoutError to urllib3, whatever the cause.
+        # In urllib3, NewConnectionError is a subclass of ConnectTimeoutError for any cause.
         if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
             return wire.Unreachable(_first_line(cause))
         if isinstance(cause, ConnectTimeoutError):
@@ -187,6 +189,6 @@ def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Repl
 
 
 def _first_line(error: BaseException) -> str:
-    # urllib3 prefixes its messages with the pool's repr, which tells a reader nothing.
+    # urllib3 puts the repr of the pool before its messages, which does not help a reader.
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return re.sub(r"^(<.*?>|[\w.]+\(.*?\)): ", "", text)[:200]

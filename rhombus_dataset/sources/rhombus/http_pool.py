@@ -1,4 +1,4 @@
-"""Connections as ``requests`` sets them up, but cheaper, and with a deadline for an answer as a whole."""
+"""Connections with the configuration of ``requests``, with less work for each request, and with a total timeout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import requests.adapters
 import urllib3
 import urllib3.connection
 
-_LOOK_EVERY_S: Final = 0.25
+_CHECK_INTERVAL_S: Final = 0.25
+"""Seconds between two checks of the deadlines: a request may take that much longer than its timeout."""
 _current = threading.local()
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Call:
-    """One request under way; ``overdue`` once its time was up and its connection was cut."""
+    """One request in progress. ``overdue``: its deadline passed, and its connection was shut down."""
 
     deadline_s: float
     connection: Any = None
@@ -28,9 +29,9 @@ class Call:
 
 
 class Deadlines:
-    """Cuts the connection of a call whose answer takes too long as a whole.
+    """Shuts down the connection of a request that takes longer than its total timeout.
 
-    A socket's own time-out starts anew with every byte, so an answer that trickles would never end.
+    The timeout of a socket restarts with every byte, so a slow response could last forever.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class Deadlines:
         self._watcher: threading.Thread | None = None
 
     def begin(self, seconds: float) -> Call:
-        """The next request of this thread may take ``seconds``, until :meth:`end`."""
+        """Start the timeout of this thread's next request. :meth:`end` must follow."""
         call = Call(time.monotonic() + seconds)
         _current.call = call
         with self._lock:
@@ -51,32 +52,32 @@ class Deadlines:
         return call
 
     def end(self, call: Call) -> None:
-        """The call is over: its connection may serve another."""
+        """Stop the timeout: the connection may now serve another request."""
         with self._lock:
             self._calls.discard(call)
 
     def close(self) -> None:
-        """Cut every call that is under way."""
+        """Shut down the connections of all requests in progress."""
         self._closed.set()
-        self._cut(float("inf"))
+        self._shut_down(float("inf"))
 
     def _watch(self) -> None:
-        while not self._closed.wait(_LOOK_EVERY_S):
-            self._cut(time.monotonic())
+        while not self._closed.wait(_CHECK_INTERVAL_S):
+            self._shut_down(time.monotonic())
 
-    def _cut(self, now_s: float) -> None:
+    def _shut_down(self, now_s: float) -> None:
         with self._lock:
             late = [c for c in self._calls if c.deadline_s < now_s and c.connection is not None]
             for call in late:
                 call.overdue = True
-                # Whoever waits for the answer on this socket is woken by an end of file.
+                # A thread that reads from this socket gets an end of file.
                 if (sock := call.connection.sock) is not None:
                     with contextlib.suppress(OSError):
                         sock.shutdown(socket.SHUT_RDWR)
 
 
 class _WholeRequest:
-    """Sends a request's head and body in one piece: one system call, and one packet for a small one."""
+    """Sends head and body of a request together: one system call, and one packet for a small request."""
 
     _parts: list[bytes] | None = None
 
@@ -99,7 +100,7 @@ class _WholeRequest:
 
 
 class _HTTPConnection(_WholeRequest, urllib3.connection.HTTPConnection):
-    debuglevel = 0  # whoever sets it on http.client would have the key printed
+    debuglevel = 0  # if set on http.client, it would print the key
 
 
 class _HTTPSConnection(_WholeRequest, urllib3.connection.HTTPSConnection):
@@ -115,6 +116,8 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class Adapter(requests.adapters.HTTPAdapter):
+    """An adapter of ``requests`` whose pools have the connections above."""
+
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
@@ -131,6 +134,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         proxies: dict[str, str],
         certificate: tuple[str, str] | str | None,
     ) -> urllib3.HTTPConnectionPool:
+        """Return the pool for requests like ``request``, with these settings of TLS and proxies."""
         pool = self.get_connection_with_tls_context(request, verify, proxies, certificate)
         self.cert_verify(pool, request.url or "", verify, certificate)  # type: ignore[no-untyped-call]
         assert isinstance(pool, urllib3.HTTPConnectionPool)
