@@ -60,7 +60,7 @@ def write_missing(out: Path, first: Schedule) -> int:
     """Record the moments of the first round that have no frame in any view, but are `missing`. Return their number.
 
     All shards of the round must be committed. Raises StorageError."""
-    lost: dict[str, list[int]] = {}
+    times_of: dict[str, list[int]] = {}
     for shard in first.shards:
         statuses = manifest.read_statuses(out / layout.manifest_file(shard.stem))
         rows = np.arange(shard.start, shard.stop)
@@ -69,8 +69,8 @@ def write_missing(out: Path, first: Schedule) -> int:
         found = {(int(cameras[i]), int(times[i])) for i in np.flatnonzero(~kept).tolist()}
         found -= {(int(cameras[i]), int(times[i])) for i in np.flatnonzero(kept).tolist()}
         for camera, at in found:
-            lost.setdefault(first.cameras[camera].uuid, []).append(at)
-    missing = {uuid: sorted(set(lost[uuid])) for uuid in sorted(lost)}
+            times_of.setdefault(first.cameras[camera].uuid, []).append(at)
+    missing = {uuid: sorted(set(times_of[uuid])) for uuid in sorted(times_of)}
     content: dict[str, Any] = {"schedule": first.digest, "missing": missing}
     text = json.dumps({**content, "sha256": json_sha256(content)}, indent=1)
     write_file(out / layout.TOP_UP_FILE, text.encode() + b"\n")

@@ -99,7 +99,7 @@ def _schedule(lock: Lock, times: SampledTimes, split: npt.NDArray[np.uint8]) -> 
     counts = np.array([len(v) for v in views], np.int64)
     rows = int(np.bincount(times.camera, minlength=len(views)) @ counts)
     if rows > MAX_FRAMES:
-        raise UsageError(f"the plan asks for {rows:,} frames; at most {MAX_FRAMES:,} make one dataset")
+        raise UsageError(f"the plan asks for {rows:,} frames, expected at most {MAX_FRAMES:,}")
     # Times are sorted first; their views are in order already. Rows are filled in chunks, since a few temporary
     # columns of millions of rows would take much memory.
     order = np.lexsort((times.camera, times.timestamp_ms, split))

@@ -49,9 +49,9 @@ def select_frames(
     frames = ScoutFrames(pass_folder)
     lock = frames.lock
     with single_threaded():  # the images are small: more threads would cost more than they save
-        seen = [detect_events(frames, camera, settings.every_ms) for camera in range(len(lock.cameras))]
+        of_cameras = [detect_events(frames, camera, settings.every_ms) for camera in range(len(lock.cameras))]
     strata = Strata(frames, settings.strata)
-    candidates = _candidates(lock, seen, strata, seed, splits)
+    candidates = _candidates(lock, of_cameras, strata, seed, splits)
     cameras = list(range(len(lock.cameras)))
     pools, count = [[i] for i in cameras] if settings.count.per_camera else [cameras], settings.count.number
     chosen, spare, shortfalls = [], [], []
@@ -78,10 +78,10 @@ def select_frames(
         covered=covered,
         chosen=len(chosen),
         shortfalls=tuple(shortfalls),
-        notes=tuple(_notes(lock, seen, len(chosen), count * len(pools))),
+        notes=tuple(_notes(lock, of_cameras, len(chosen), count * len(pools))),
         inputs_sha256=inputs_sha256,
     )
-    deployments = {c.uuid: s.deployments for c, s in zip(lock.cameras, seen, strict=True) if s.deployments}
+    deployments = {c.uuid: s.deployments for c, s in zip(lock.cameras, of_cameras, strict=True) if s.deployments}
     return Selection(result, deployments)
 
 
@@ -95,11 +95,11 @@ def content_sha256(folder: Path) -> str:
 
 
 def _candidates(
-    lock: Lock, seen: list[CameraEvents], strata: Strata, seed: int, splits: Splits | None
+    lock: Lock, of_cameras: list[CameraEvents], strata: Strata, seed: int, splits: Splits | None
 ) -> Candidates:
     columns: list[list[npt.NDArray[Any]]] = [[] for _ in range(8)]
     events = signatures = 0
-    for i, (camera, one) in enumerate(zip(lock.cameras, seen, strict=True)):
+    for i, (camera, one) in enumerate(zip(lock.cameras, of_cameras, strict=True)):
         usable = (one.event != UNSURE) & ~embargoed(one.timestamp_ms, splits, seed)
         times = one.timestamp_ms[usable]
         event = one.event[usable]
@@ -120,7 +120,7 @@ def _candidates(
             column.append(values)
         events += int(one.event.max(initial=-1)) + 1
         signatures += len(one.signature)
-    columns.append([one.signature for one in seen])
+    columns.append([one.signature for one in of_cameras])
     return Candidates(*map(np.concatenate, columns))
 
 
@@ -180,11 +180,11 @@ def _times(candidates: Candidates, chosen: list[tuple[int, bool]]) -> ScoutTimes
     )
 
 
-def _notes(lock: Lock, seen: list[CameraEvents], chosen: int, asked: int) -> list[str]:
+def _notes(lock: Lock, of_cameras: list[CameraEvents], chosen: int, wanted: int) -> list[str]:
     notes = []
-    if chosen < asked:
-        notes.append(f"{chosen:,} of {asked:,} frames were chosen: no more show anything new")
-    for camera, one in zip(lock.cameras, seen, strict=True):
+    if chosen < wanted:
+        notes.append(f"{chosen:,} of {wanted:,} frames were chosen: no more show anything new")
+    for camera, one in zip(lock.cameras, of_cameras, strict=True):
         moments = [dt.datetime.fromtimestamp(at / 1000, dt.UTC) for at in one.deployments]
         notes += [f"{camera.name} was moved, turned or blocked at {at:%Y-%m-%d %H:%M:%S} UTC" for at in moments]
     return notes

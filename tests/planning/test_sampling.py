@@ -513,7 +513,7 @@ def test_a_plan_without_a_frame_is_refused() -> None:
 def test_too_many_frames_are_refused_before_they_are_made() -> None:
     with pytest.raises(UsageError, match="choose a longer interval"):
         sample(lock(sampling("interval", every=1), [camera(n) for n in range(100)]))
-    with pytest.raises(UsageError, match="at most 200,000,000 make one dataset"):
+    with pytest.raises(UsageError, match="expected at most 200,000,000"):
         sample(lock(sampling("burst", bursts=50_000, frames_per_burst=10_000, spacing=1, min_gap=0)))
 
 

@@ -429,7 +429,7 @@ def test_a_lock_with_other_picks_than_its_pass_gives_is_found(yard: Path, tmp_pa
         (out / name).write_bytes(content)
     found = verify(out).problems
     assert any(f.file == "plan.lock.json" and "are not those that are selected" in f.message for f in found)
-    assert any("what its frames were chosen for" in f.message for f in found)
+    assert any("why they were chosen" in f.message for f in found)
 
 
 def test_damage_to_the_pass_is_found_and_mended(yard: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def sample(strategy: LockedBurst, seed: int, windows: list[CameraWindows]) -> Sa
         gap_ms=span + max(1, strategy.min_gap_ms),
     )
     if (frames := len(first.timestamp_ms) * count) > MAX_FRAMES:
-        raise UsageError(f"the plan asks for {frames:,} frames; at most {MAX_FRAMES:,} make one dataset")
+        raise UsageError(f"the plan asks for {frames:,} frames, expected at most {MAX_FRAMES:,}")
     steps = np.arange(count, dtype=np.int64) * spacing
     return SampledTimes(
         camera=np.repeat(first.camera, count),

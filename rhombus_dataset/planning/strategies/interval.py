@@ -20,8 +20,8 @@ def sample(strategy: LockedInterval, seed: int, windows: list[CameraWindows]) ->
     expected = sum((b - a) // every for camera in windows for a, b in camera.intervals)
     if expected > MAX_FRAMES:
         raise UsageError(
-            f"sampling.every: a frame every {every} ms over these windows is {expected:,} frames; at "
-            f"most {MAX_FRAMES:,} make one dataset: choose a longer interval"
+            f"sampling.every: a frame every {every} ms over these windows gives {expected:,} frames, "
+            f"expected at most {MAX_FRAMES:,}: choose a longer interval"
         )
     return of_cameras([_of_camera(camera, every, jitter, seed) for camera in windows])
 

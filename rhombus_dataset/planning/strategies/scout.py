@@ -49,16 +49,16 @@ def _spare(
             for hour, day in zip(hours, days, strict=True)
         ]
 
-    lost = Counter(key for camera, of_camera in enumerate(missing) for key in keys(camera, of_camera))
+    missing_keys = Counter(key for camera, of_camera in enumerate(missing) for key in keys(camera, of_camera))
     spare = np.flatnonzero(times.rank >= strategy.result.chosen)
     spare = spare[np.argsort(times.rank[spare])]
     key_of = {
         int(row): key for row in spare for key in keys(int(times.camera[row]), times.timestamp_ms[row : row + 1])
     }
-    taken = _take(key_of, lost)
+    taken = _take(key_of, missing_keys)
     # Other strata replace what is left: of the same camera if each camera has a count of its own.
     left: Counter[tuple[int, int, int]] = Counter()
-    for key, count in lost.items():
+    for key, count in missing_keys.items():
         left[key[0] if per_camera else -1, -1, -1] += count
     others = {r: (key[0] if per_camera else -1, -1, -1) for r, key in key_of.items() if r not in set(taken)}
     taken += _take(others, left)
