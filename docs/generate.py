@@ -27,41 +27,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 # -- plan reference
 
-# The order and the titles of the sections, by the names of the types in the schema.
-_SECTIONS: Final = {
-    "Plan": "The plan",
-    "RhombusSource": "`source` with `type: rhombus`",
-    "RecordingsSource": "`source` with `type: recordings`",
-    "Limits": "`source.limits`",
-    "Auth": "`source.auth`",
-    "Camera": "`cameras`",
-    "View": "`views`",
-    "CropInput": "`views.NAME.crop`",
-    "Window": "`windows`",
-    "IntervalSampling": "`sampling` with `strategy: interval`",
-    "RandomSampling": "`sampling` with `strategy: random`",
-    "StratifiedSampling": "`sampling` with `strategy: stratified`",
-    "BurstSampling": "`sampling` with `strategy: burst`",
-    "TimestampsSampling": "`sampling` with `strategy: timestamps`",
-    "ScoutSampling": "`sampling` with `strategy: scout`",
-    "TimeSplits": "`splits` with `by: time`",
-    "CameraSplits": "`splits` with `by: camera`",
-    "LocationSplits": "`splits` with `by: location`",
-    "DeploymentSplits": "`splits` with `by: deployment`",
-    "ColumnSplits": "`splits` with `by: column`",
-    "Dedup": "`dedup`",
-    "Output": "`output`",
-}
-
 
 def plan_reference() -> str:
     """Return one section for each type of the plan's schema, with a table of its keys."""
     schema = plan_json_schema()
     types = {"Plan": schema, **schema["$defs"]}
-    if types.keys() != _SECTIONS.keys():
-        raise ValueError(f"types without a section, or sections without a type: {types.keys() ^ _SECTIONS.keys()}")
+    titles = {"Plan": "The plan", **dict(_titles("Plan", "", types))}
     parts = []
-    for name, title in _SECTIONS.items():
+    for name, title in titles.items():
         model = types[name]
         rows = [
             f"| `{key}` | {_type(field, types)} | {_default(key, field, model)} | {_meaning(field, types)} "
@@ -75,12 +48,35 @@ def plan_reference() -> str:
     return "\n\n".join(parts)
 
 
+def _titles(name: str, path: str, types: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each type that is used in a type, and those used in it, with the title of its section.
+
+    A title is the path of the key in a plan. If a key has several types, the title also names the key that decides.
+    """
+    for key, field in types[name]["properties"].items():
+        here = f"{path}.{key}" if path else key
+        inside = field.get("items") or field.get("additionalProperties") or field
+        for option in inside.get("oneOf") or inside.get("anyOf") or [inside]:
+            for ref in option.get("oneOf", [option]):
+                if "$ref" in ref:
+                    used = ref["$ref"].removeprefix("#/$defs/")
+                    tag = _tag(types[used])
+                    yield used, f"`{here}` with `{tag}`" if tag else f"`{here}`"
+                    yield from _titles(used, f"{here}.NAME" if "additionalProperties" in field else here, types)
+
+
+def _tag(model: dict[str, Any]) -> str | None:
+    """Return the key and value that choose a type among several, such as "type: rhombus"."""
+    tags = (f"{key}: {field['const']}" for key, field in model["properties"].items() if "const" in field)
+    return None if "version" in model["properties"] else next(tags, None)
+
+
 def _type(field: dict[str, Any], types: dict[str, Any]) -> str:
     """Return the type of a field in words, with its limits."""
     if (ref := field.get("$ref")) is not None:
-        return _link(ref)
+        return _link(ref, types)
     if "oneOf" in field:
-        return "one of " + ", ".join(_link(option["$ref"]) for option in field["oneOf"])
+        return "one of " + ", ".join(_link(option["$ref"], types) for option in field["oneOf"])
     if "anyOf" in field:
         options = [option for option in field["anyOf"] if option.get("type") != "null"]
         words = [_type(option, types) for option in options]
@@ -124,10 +120,11 @@ def _limits(field: dict[str, Any]) -> str:
     return lower + upper
 
 
-def _link(ref: str) -> str:
+def _link(ref: str, types: dict[str, Any]) -> str:
     name = ref.removeprefix("#/$defs/")
-    title = _SECTIONS[name]
-    return f"[{re.sub(r'.* with ', '', title)}](#{name.lower()})"
+    tag = _tag(types[name])
+    words = f"`{tag}`" if tag else name.removesuffix("Input").lower()
+    return f"[{words}](#{name.lower()})"
 
 
 def _default(key: str, field: dict[str, Any], model: dict[str, Any]) -> str:

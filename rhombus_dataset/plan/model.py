@@ -46,11 +46,37 @@ from rhombus_dataset.plan.values import (
 )
 
 __all__ = [
-    "Auth", "BurstSampling", "Camera", "CameraSplits", "ColumnSplits", "CropInput", "DailyRange", "Dedup",
-    "DeploymentSplits", "IntervalSampling", "Limits", "LocalTime", "LocationSplits", "Model", "Moment", "Output",
-    "Plan", "RandomSampling", "RecordingsSource", "RhombusSource", "Sampling", "ScoutSampling", "Splits",
-    "StratifiedSampling", "TimeSplits", "TimestampsSampling", "View", "Window", "check_encrypted", "check_url",
-]  # fmt: skip
+    "Auth",
+    "BurstSampling",
+    "Camera",
+    "CameraSplits",
+    "ColumnSplits",
+    "CropInput",
+    "DailyRange",
+    "Dedup",
+    "DeploymentSplits",
+    "IntervalSampling",
+    "Limits",
+    "LocalTime",
+    "LocationSplits",
+    "Model",
+    "Moment",
+    "Output",
+    "Plan",
+    "RandomSampling",
+    "RecordingsSource",
+    "RhombusSource",
+    "Sampling",
+    "ScoutSampling",
+    "Splits",
+    "StratifiedSampling",
+    "TimeSplits",
+    "TimestampsSampling",
+    "View",
+    "Window",
+    "check_encrypted",
+    "check_url",
+]
 
 Point = Annotated[tuple[Permyriad, Permyriad], Field()]
 

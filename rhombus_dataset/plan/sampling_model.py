@@ -132,6 +132,7 @@ class TimestampsSampling(Model):
 
 
 Sampling = Annotated[
-    IntervalSampling | RandomSampling | StratifiedSampling | BurstSampling | TimestampsSampling | ScoutSampling,
+    IntervalSampling | RandomSampling | StratifiedSampling | BurstSampling
+    | TimestampsSampling | ScoutSampling,
     Field(discriminator="strategy"),
-]
+]  # fmt: skip
