@@ -1,6 +1,6 @@
-"""A built dataset, read: frames by index, by slice and by any column of the manifest.
+"""Reading of a built dataset: frames by index, by slice and by any column of the manifest.
 
-Nothing of an image is read before it is asked for, and then it alone.
+An image is read only when it is used, without the images around it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError, UsageError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.html.render import data_uri, html
 from rhombus_dataset.imaging.jpeg import DamagedImage, Scale, decode_rgb, thumbnail
-from rhombus_dataset.planning.lock import Lock, load_lock
-from rhombus_dataset.store import layout, manifest, schema
+from rhombus_dataset.planning.lock import Lock
+from rhombus_dataset.planning.lock_file import load_lock
+from rhombus_dataset.store import layout, manifest, schema, tables
 from rhombus_dataset.store.annotations import Annotation, read_annotations
 from rhombus_dataset.store.images import ImageReader
 
@@ -36,34 +36,36 @@ _SHOWN_PX: Final = 200
 
 
 def open_dataset(path: str | os.PathLike[str], *, duplicates: bool = False) -> Dataset:
-    """Open the dataset in a folder: every frame of it that is there, in the order of the manifest.
+    """Return the dataset in a folder: all its frames with status `ok`, in the order of the manifest.
 
-    Frames that the dataset lists as near-duplicates of another are passed over, but with ``duplicates``. Of a
-    dataset that is still being built, what stands so far. Raises DatasetError where there is none.
+    Frames that are listed as near-duplicates of another frame are left out, unless ``duplicates`` is true. While a
+    dataset is being built, it has the frames committed so far. Raises DatasetError if the folder has no dataset.
     """
     return Dataset(Path(path), duplicates=duplicates)
 
 
 def read_duplicates(path: Path) -> pa.Table:
-    """The frames of the dataset in a folder that repeat another: `frame_id`, `repeats` (another's id), `apart_ms`.
+    """Return the near-duplicates of a dataset: `frame_id`, `repeats` (id of the frame that it repeats), `apart_ms`.
 
-    Raises DatasetError where the list is damaged.
+    Raises DatasetError if the list is damaged.
     """
     file = path / layout.DUPLICATES_FILE
     if not file.exists():
         return DUPLICATES.empty_table()
     try:
-        return pq.read_table(file, page_checksum_verification=True, partitioning=None).cast(DUPLICATES)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DatasetError(f"{file}: damaged ({str(error).splitlines()[0][:160]}): run the build again") from None
+        return tables.read_table(file).cast(DUPLICATES)
+    except DatasetError as error:
+        raise DatasetError(f"{error}. Run the build again") from None
+    except (ValueError, pa.ArrowException) as error:
+        raise DatasetError(f"{file}: wrong columns ({tables.short(error)}). Run the build again") from None
 
 
 class Dataset(Sequence["Frame"]):
-    """The frames of a dataset that are there (status `ok`), or a part of them.
+    """The frames of a dataset with status `ok`, or some of them.
 
-    ``len``, iteration, ``dataset[5]`` (a :class:`Frame`), ``dataset[10:20]`` and ``dataset[[3, 1]]`` (a Dataset
-    again); :meth:`filter` chooses by the manifest's columns. Never changed once it is made. Safe to use from many
-    threads and in forked or spawned processes, to which it goes as its path and the numbers of its rows.
+    Supports ``len``, iteration, ``dataset[5]`` (a :class:`Frame`), and ``dataset[10:20]`` and ``dataset[[3, 1]]``
+    (a Dataset); :meth:`filter` selects by the manifest's columns. Immutable. Safe to use from several threads and
+    in forked or spawned processes. It is pickled as its path and the numbers of its rows.
     """
 
     def __init__(self, path: Path, *, duplicates: bool = False) -> None:
@@ -72,8 +74,8 @@ class Dataset(Sequence["Frame"]):
         self._manifest = manifest.read_manifest(path).combine_chunks()
         self._fingerprint = _fingerprint(path)
         self._images = ImageReader(path)
-        self._annotations: pa.Table | None = None  # of the whole dataset, by frame_id
-        self._annotated: npt.NDArray[np.str_] | None = None  # whose they are
+        self._annotations: pa.Table | None = None  # of the whole dataset, sorted by frame_id
+        self._annotated: npt.NDArray[np.str_] | None = None  # frame_id of each annotation
         is_ok = pc.equal(self._manifest.column("status"), str(Status.OK))
         if not duplicates and len(repeats := read_duplicates(path)):
             is_new = pc.invert(pc.is_in(self._manifest.column("frame_id"), repeats.column("frame_id")))
@@ -87,24 +89,24 @@ class Dataset(Sequence["Frame"]):
 
     @property
     def name(self) -> str:
-        """The name that its plan gives it."""
+        """The dataset's name in its plan."""
         return self.lock.name
 
     @property
     def lock(self) -> Lock:
-        """What its plan was resolved to."""
+        """The dataset's resolved plan. Raises DatasetError if it is damaged."""
         if self._lock is None:
             self._lock = load_lock(self._path)
         return self._lock
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of SHA-256 over what the manifest's slices say: another dataset has others."""
+        """16 hex digits of the SHA-256 of the headers of the manifest's slices. They identify the dataset."""
         return self._fingerprint
 
     @property
     def manifest(self) -> pa.Table:
-        """Every planned row of the whole dataset, whatever became of it."""
+        """The manifest of the whole dataset: one row for each planned frame, of any status."""
         return self._manifest
 
     def __len__(self) -> int:
@@ -122,7 +124,7 @@ class Dataset(Sequence["Frame"]):
                 return Frame(self, int(self._rows[index]))
             except IndexError:
                 raise IndexError(f"frame {int(index)} of {len(self)}") from None
-        # A list of nothing would be one of floats.
+        # NumPy makes an empty list an array of floats, which is no index.
         chosen = index if isinstance(index, slice) or len(index) else np.empty(0, np.int64)
         return self._part(self._rows[chosen])
 
@@ -130,11 +132,10 @@ class Dataset(Sequence["Frame"]):
         return (Frame(self, row) for row in self._rows.tolist())
 
     def filter(self, condition: str | pc.Expression) -> Dataset:
-        """The frames that meet a condition on the manifest's columns; no image is read.
+        """Return the frames for which a condition on the manifest's columns is true. No image is read.
 
-        ``condition`` is an Arrow expression (``pc.field("luma") > 40``) or a pandas one
-        (``"luma > 40 and camera_name == 'dock-north'"``, as of ``DataFrame.query``). Raises UsageError for one
-        that cannot be evaluated.
+        ``condition``: an Arrow expression (``pc.field("luma") > 40``), or a text for ``DataFrame.query`` of pandas
+        (``"luma > 40 and camera_name == 'dock-north'"``). Raises UsageError if it cannot be evaluated.
         """
         table = self.to_arrow()
         try:
@@ -146,7 +147,7 @@ class Dataset(Sequence["Frame"]):
                 numbered = table.append_column("place", pa.array(np.arange(len(self))))
                 kept = numbered.filter(condition).column("place").to_numpy()
         except Exception as error:
-            # Whatever a wrong expression makes pandas or Arrow raise: names, types, syntax.
+            # For a wrong expression, pandas and Arrow raise many types of exceptions.
             raise UsageError(
                 f"the condition {str(condition)!r} cannot be evaluated: {type(error).__name__}: "
                 f"{str(error).splitlines()[0][:200]}. The columns are {', '.join(table.column_names)}"
@@ -154,18 +155,18 @@ class Dataset(Sequence["Frame"]):
         return self._part(self._rows[kept])
 
     def split(self, name: str) -> Dataset:
-        """The frames of one split. Raises UsageError for one that the dataset does not have."""
+        """Return the frames of one split. Raises UsageError if there is no such split."""
         if name not in self.splits:
-            raise UsageError(f"no split {name!r}: there are {', '.join(self.splits)}")
+            raise UsageError(f"no split {name!r}: the splits are {', '.join(self.splits)}")
         return self.filter(pc.field("split") == name)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits that have frames here, in the order of the rows."""
+        """The names of the splits of these frames, in the order of the rows."""
         return tuple(cast(list[str], pc.unique(self.to_arrow().column("split")).to_pylist()))
 
     def to_arrow(self, *, images: bool = False) -> pa.Table:
-        """The manifest's rows of these frames, with the column `image` (bytes and name) if asked for."""
+        """Return the manifest's rows of these frames. With ``images``, also a column `image` (bytes and path)."""
         table = self._manifest
         if len(self._rows) < table.num_rows:
             table = table.take(pa.array(self._rows))
@@ -175,17 +176,16 @@ class Dataset(Sequence["Frame"]):
         return table
 
     def to_pandas(self) -> pd.DataFrame:
-        """The manifest's rows of these frames."""
+        """Return the manifest's rows of these frames."""
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
     def annotations(self) -> pa.Table:
-        """What was imported for these frames, a row a box or class (see :class:`Annotation`)."""
+        """Return the annotations of these frames: one row for each box or class (see :class:`Annotation`)."""
         table = self._all_annotations
         if not table.num_rows:
             return table
-        mine = pc.is_in(table.column("frame_id"), self.to_arrow().column("frame_id"))
-        return table.filter(mine)
+        return table.filter(pc.is_in(table.column("frame_id"), self.to_arrow().column("frame_id")))
 
     @property
     def _all_annotations(self) -> pa.Table:
@@ -202,7 +202,7 @@ class Dataset(Sequence["Frame"]):
         return tuple(Annotation(**row) for row in table.slice(start, stop - start).to_pylist())
 
     def watched(self, on_read: Callable[[], None]) -> Dataset:
-        """The same frames; ``on_read`` is called for each image that is read through it, before it is."""
+        """Return the same frames. ``on_read`` is called before each image that is read through them."""
         part = self._part(self._rows)
         part._images = ImageReader(self._path, on_read)
         return part
@@ -235,12 +235,12 @@ class Dataset(Sequence["Frame"]):
 def _reopen(path: Path, fingerprint: str, rows: npt.NDArray[np.int64]) -> Dataset:
     dataset = open_dataset(path)
     if dataset.fingerprint != fingerprint:
-        raise DatasetError(f"{path}: has changed since the dataset was opened: open it again")
+        raise DatasetError(f"{path}: changed after the dataset was opened: open the dataset again")
     return dataset._part(rows)
 
 
 class Frame:
-    """One frame of a dataset: the columns of its row, and its image once it is asked for."""
+    """One frame of a dataset: the columns of its row, and its image, which is read on request."""
 
     __slots__ = ("_dataset", "_row")
 
@@ -249,27 +249,27 @@ class Frame:
         self._row = row
 
     def read(self) -> bytes:
-        """The image as it is stored: a JPEG file's bytes. Raises DatasetError where it cannot be read."""
+        """Return the stored image: the bytes of a JPEG file. Raises DatasetError if it cannot be read."""
         return self._dataset._images.read(self._value("file"), self._value("row"))
 
     def decode(self, scale: Scale = 1) -> npt.NDArray[np.uint8]:
-        """The image as an array: uint8, (H, W, 3), RGB.
+        """Return the image as an array: uint8, (H, W, 3), RGB.
 
-        ``scale`` (1, 2, 4 or 8) divides its width and height, rounding up, by the JPEG's own scaling. Raises
-        DatasetError where it cannot be read or is damaged.
+        ``scale`` (1, 2, 4 or 8) divides width and height, rounding up; it is faster than full size. Raises
+        DatasetError if the image cannot be read or is damaged.
         """
         try:
             return decode_rgb(self.read(), scale)
         except DamagedImage as error:
-            raise DatasetError(f"{self!r}: {error}. `rhombus-dataset verify` tells more") from None
+            raise DatasetError(f"{self!r}: {error}. `rhombus-dataset verify` shows all problems") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole row of the manifest, by column."""
+        """Return the row of the manifest, by column."""
         return {name: self._value(name) for name in self._dataset.manifest.column_names}
 
     @property
     def frame_id(self) -> str:
-        """20 hex digits that name camera, time and geometry."""
+        """20 hex digits that identify camera, time and geometry."""
         return cast(str, self._value("frame_id"))
 
     @property
@@ -290,22 +290,22 @@ class Frame:
 
     @property
     def timestamp(self) -> dt.datetime:
-        """In UTC."""
+        """The time of the frame in UTC."""
         return _EPOCH + dt.timedelta(milliseconds=self.timestamp_ms)
 
     @property
     def timestamp_ms(self) -> int:
-        """UTC epoch milliseconds."""
+        """The time of the frame in UTC epoch milliseconds."""
         return cast(int, self._dataset.manifest.column("timestamp")[self._row].value)
 
     @property
     def timezone(self) -> str:
-        """The camera's IANA zone."""
+        """The IANA time zone of the camera."""
         return cast(str, self._value("timezone"))
 
     @property
     def local_time(self) -> dt.datetime:
-        """On the camera's own clock."""
+        """The time of the frame in the camera's time zone."""
         return self.timestamp.astimezone(zoneinfo.ZoneInfo(self.timezone))
 
     @property
@@ -314,7 +314,7 @@ class Frame:
 
     @property
     def geometry(self) -> Geometry:
-        """What part of the full frame the image shows, and how much smaller."""
+        """The part of the full frame that the image shows, and its downscale."""
         return Geometry(*(self._value(name) for name in schema.GEOMETRY))
 
     @property
@@ -326,16 +326,16 @@ class Frame:
         return cast(int, self._value("height"))
 
     def to_full(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the image in pixels, as permyriads of the camera's full frame."""
+        """Return a point of the image (in pixels) in permyriads of the camera's full frame."""
         return self.geometry.to_full(x, y, self.width_px, self.height_px)
 
     def from_full(self, x: float, y: float) -> tuple[float, float]:
-        """A point in permyriads of the camera's full frame, as pixels of the image (or beside it)."""
+        """Return a point of the camera's full frame (in permyriads) in pixels of the image. It may be outside."""
         return self.geometry.from_full(x, y, self.width_px, self.height_px)
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
-        """What was imported for it."""
+        """The annotations of the frame."""
         return self._dataset._annotations_of(self.frame_id)
 
     def _value(self, column: str) -> Any:

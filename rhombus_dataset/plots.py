@@ -1,4 +1,4 @@
-"""A dataset drawn with matplotlib: each function returns a figure, and leaves matplotlib as it was."""
+"""Plots of a dataset with matplotlib. Each function returns a figure, and does not change the state of pyplot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra("rhombus_dataset.plots", "plots") from None
 
-# Okabe and Ito's colours, which people with colour blindness tell apart.
+# The palette of Okabe and Ito, which is distinguishable with colour blindness.
 _COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _STATUS_COLOURS: Final = {
     Status.OK: "#0072B2",
@@ -29,10 +29,11 @@ _STATUS_COLOURS: Final = {
     Status.ERASED: "#999999",
 }
 _MAX_IMAGES: Final = 100
+"""Maximum number of images of a plot: more are too small to see anything."""
 
 
 def plot_coverage(dataset: Dataset) -> Figure:
-    """Frames by camera and hour of the day on the camera's own clock, daylight saving included."""
+    """Return a heat map of the number of frames by camera and local hour of the day."""
     figure, axes = _figure(dataset, rows=dataset.to_pandas()["camera_name"].nunique())
     if not len(dataset):
         return figure
@@ -48,13 +49,13 @@ def plot_coverage(dataset: Dataset) -> Figure:
                 axes.text(x, y, str(count), ha="center", va="center", size=7, color="white" if dark else "black")
     axes.set_xticks(range(24), [f"{hour:02d}" for hour in range(24)])
     axes.set_yticks(range(len(counts)), list(counts.index))
-    axes.set_xlabel("hour on the camera's clock")
+    axes.set_xlabel("local hour of the day")
     axes.set_title(f"{dataset.name}: frames by camera and hour")
     return figure
 
 
 def plot_outcomes(dataset: Dataset) -> Figure:
-    """What became of every planned frame of the whole dataset, by camera."""
+    """Return a bar chart of the status of all planned frames of the whole dataset, by camera."""
     rows = dataset.manifest.select(["camera_name", "status"]).to_pandas()
     counts = pd.crosstab(rows["camera_name"], rows["status"])
     figure, axes = _figure(dataset, rows=len(counts), needs_frames=False)
@@ -66,46 +67,47 @@ def plot_outcomes(dataset: Dataset) -> Figure:
             left += values
     axes.invert_yaxis()
     axes.set_xlabel("planned frames")
-    axes.set_title(f"{dataset.name}: what became of them")
+    axes.set_title(f"{dataset.name}: status of planned frames")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=5, frameon=False)
     return figure
 
 
 def plot_timeline(dataset: Dataset) -> Figure:
-    """Each frame by time (UTC) and camera, coloured by split; planned frames that are not there as crosses."""
+    """Return a plot of the frames by time (UTC) and camera, coloured by split. Frames without image are crosses."""
     rows = dataset.manifest.select(["camera_name", "timestamp", "split", "status"]).to_pandas()
     cameras = {name: place for place, name in enumerate(sorted(rows["camera_name"].unique()))}
     figure, axes = _figure(dataset, rows=len(cameras), needs_frames=False)
-    there = dataset.to_pandas()
+    frames = dataset.to_pandas()
     for colour, split in zip(_COLOURS * 10, rows["split"].unique(), strict=False):
-        part = there[there["split"] == split]
+        part = frames[frames["split"] == split]
         places = part["camera_name"].map(cameras)
         axes.plot(part["timestamp"], places, "|", color=colour, markersize=12, label=split)
-    lost = rows[rows["status"] != Status.OK]
-    if len(lost):
-        places = lost["camera_name"].map(cameras) + 0.3
-        axes.plot(lost["timestamp"], places, "x", color="#D55E00", markersize=4, label="not there")
+    without_image = rows[rows["status"] != Status.OK]
+    if len(without_image):
+        places = without_image["camera_name"].map(cameras) + 0.3
+        axes.plot(without_image["timestamp"], places, "x", color="#D55E00", markersize=4, label="no image")
     axes.set_yticks(list(cameras.values()), list(cameras))
     axes.set_ylim(len(cameras) - 0.4, -0.6)
     axes.set_xlabel("UTC")
     axes.tick_params(axis="x", labelrotation=20)
-    axes.set_title(f"{dataset.name}: when")
+    axes.set_title(f"{dataset.name}: frames by time")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
 
 
 def plot_measures(dataset: Dataset) -> Figure:
-    """How bright (mean grey value, 0 to 255) and how sharp (variance of the Laplacian) frames are, by camera."""
+    """Return histograms of luma (mean grey value, 0 to 255) and sharpness (variance of the Laplacian), by
+    camera."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows = dataset.to_pandas()
     if not len(rows):
-        return _nothing(figure, left)
-    dullest, sharpest = max(0.1, float(rows["sharpness"].min())), max(1.0, float(rows["sharpness"].max()))
+        return _without_frames(figure, left)
+    lowest, highest = max(0.1, float(rows["sharpness"].min())), max(1.0, float(rows["sharpness"].max()))
     for colour, (name, part) in zip(_COLOURS * 100, rows.groupby("camera_name"), strict=False):
         style = {"histtype": "step", "color": colour, "label": str(name)}
         left.hist(part["luma"], bins=np.linspace(0, 255, 52), **style)
-        right.hist(part["sharpness"].clip(lower=dullest), bins=np.geomspace(dullest, 1.01 * sharpest, 52), **style)
+        right.hist(part["sharpness"].clip(lower=lowest), bins=np.geomspace(lowest, 1.01 * highest, 52), **style)
     right.set_xscale("log")
     left.set_xlabel("luma (0 to 255)")
     right.set_xlabel("sharpness (variance of the Laplacian)")
@@ -117,9 +119,10 @@ def plot_measures(dataset: Dataset) -> Figure:
 
 
 def plot_images(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure:
-    """Evenly spaced frames, decoded at 1/``scale`` of their size, with what was labelled on them.
+    """Return a grid of up to ``count`` evenly spaced frames, with their boxes. ``scale`` (1, 2, 4, 8) divides their
+    size.
 
-    Raises UsageError for fewer than 1 or more than 100 images, and DatasetError where one cannot be read.
+    Raises UsageError unless ``count`` is 1 to 100, and DatasetError if an image cannot be read.
     """
     if not 1 <= count <= _MAX_IMAGES:
         raise UsageError(f"count: expected 1 to {_MAX_IMAGES} images, got {count}")
@@ -131,7 +134,7 @@ def plot_images(dataset: Dataset, count: int = 12, scale: Scale = 4) -> Figure:
     for place in axes:
         place.set_axis_off()
     if not frames:
-        return _nothing(figure, axes[0])
+        return _without_frames(figure, axes[0])
     for place, frame in zip(axes, frames, strict=False):
         _image(place, frame, scale)
     return figure
@@ -158,15 +161,15 @@ def _local_hours(rows: pd.DataFrame) -> pd.Series[int]:
 
 
 def _figure(dataset: Dataset, rows: int, *, needs_frames: bool = True) -> tuple[Figure, Axes]:
-    """As high as so many cameras need."""
+    """Return a figure with a height for ``rows`` cameras, and its axes."""
     figure = Figure(figsize=(9, 1.8 + 0.28 * max(2, rows)), layout="constrained")
     axes = figure.subplots()
     if needs_frames and not len(dataset):
-        _nothing(figure, axes)
+        _without_frames(figure, axes)
     return figure, axes
 
 
-def _nothing(figure: Figure, axes: Axes) -> Figure:
+def _without_frames(figure: Figure, axes: Axes) -> Figure:
     axes.text(0.5, 0.5, "no frames", ha="center", va="center", transform=axes.transAxes)
     axes.set_axis_off()
     return figure

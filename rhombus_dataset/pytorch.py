@@ -1,4 +1,4 @@
-"""A built dataset for PyTorch: by index, or as a stream that is shuffled, shared out and resumed."""
+"""A built dataset for PyTorch: by index, or as a stream that can be shuffled, sharded over workers and resumed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ except ModuleNotFoundError:
     raise MissingExtra("rhombus_dataset.pytorch", "torch") from None
 
 DEFAULT_WINDOW: Final = 1000
+"""Places by which shuffling moves a frame at most, by default: about the frames of one shard."""
 
 
 def to_sample(frame: Frame) -> dict[str, Any]:
-    """What a frame is to PyTorch unless you say otherwise.
+    """Return the default sample of a frame.
 
-    ``image``: a tensor, uint8, (3, H, W), RGB; ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC).
-    Images of several sizes do not make a batch: choose one view, or give a ``transform`` of your own.
+    ``image``: tensor, uint8, (3, H, W), RGB; ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC epoch
+    milliseconds). Images of different sizes cannot be batched: select one view, or use another ``transform``.
     """
     return {
         "image": torch.from_numpy(frame.decode()).permute(2, 0, 1),
@@ -37,7 +38,7 @@ def to_sample(frame: Frame) -> dict[str, Any]:
 
 
 class FrameDataset(torch.utils.data.Dataset[Any]):
-    """Map style: ``transform`` of each frame, by its index. Goes to workers as a path and row numbers."""
+    """Map-style dataset: ``transform`` of each frame, by index. It is pickled as a path and row numbers."""
 
     def __init__(self, dataset: Dataset, transform: Callable[[Frame], Any] = to_sample) -> None:
         self.dataset = dataset
@@ -51,18 +52,18 @@ class FrameDataset(torch.utils.data.Dataset[Any]):
 
 
 class FrameStream(torch.utils.data.IterableDataset[Any]):
-    """Iterable style: every frame once an epoch, over all workers and ranks together.
+    """Iterable-style dataset: each frame once in an epoch, over all workers and ranks together.
 
-    The shards' order is drawn from (``seed``, epoch), frames move by at most ``window`` places within it, and
-    every rank, and of that every worker, takes an equal stretch (to within a frame): reading stays near to
-    sequential, and no worker is without work, however few the shards. ``shuffle=False`` keeps the dataset's order.
-    Call :meth:`set_epoch` before each epoch, or each has the same order.
+    The order of the shards depends on ``seed`` and epoch. Within it, each frame moves by at most ``window`` places.
+    Each rank takes an equal part of the order, and each of its workers an equal part of that (to within one frame).
+    So reading stays nearly sequential, and all workers have work, even with few shards. ``shuffle=False`` keeps the
+    order of the dataset. Call :meth:`set_epoch` before each epoch, else all epochs have the same order.
 
-    ``rank`` and ``world_size`` come from ``torch.distributed`` if that is initialised. With ``even``, all ranks
-    get equally many frames, so that none waits for another at the end: up to ``world_size - 1`` frames of an epoch
-    are left out then, others in each epoch where frames are shuffled.
+    ``rank`` and ``world_size``: by default those of ``torch.distributed``, if it is initialised. ``even``: all
+    ranks get the same number of frames, so that none waits for another at the end of an epoch. Then up to
+    ``world_size - 1`` frames are left out, other ones in each epoch if frames are shuffled.
 
-    ``state_dict`` and ``load_state_dict`` go on within an epoch, also in ``torchdata``'s StatefulDataLoader.
+    ``state_dict`` and ``load_state_dict`` resume within an epoch, also with ``torchdata``'s StatefulDataLoader.
     """
 
     def __init__(
@@ -99,29 +100,29 @@ class FrameStream(torch.utils.data.IterableDataset[Any]):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        """How many frames this rank gets in an epoch."""
-        start, stop = self._stretch()
+        """Return the number of frames of this rank in an epoch."""
+        start, stop = self._part_of_rank()
         return stop - start
 
     def __iter__(self) -> Iterator[Any]:
         for index in self._order()[self._position :].tolist():
-            # Counted before it is handed out: whoever asks for the state then has had it.
+            # Counted before the yield: a state that is saved after it includes this frame.
             self._position += 1
             yield self.transform(self.dataset[index])
         self._position = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this stream is in its epoch, to go on from by :meth:`load_state_dict`."""
+        """Return the position of this stream in its epoch, for :meth:`load_state_dict`."""
         return {**self._identity(), "epoch": int(self._epoch), "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken. Raises UsageError where it is not of this dataset and these settings."""
+        """Continue at the position of ``state``. Raises UsageError if it has another dataset or other settings."""
         wrong = {
             name: (state.get(name), value) for name, value in self._identity().items() if state.get(name) != value
         }
         if wrong:
-            told = "; ".join(f"{name} {theirs!r}, here {ours!r}" for name, (theirs, ours) in wrong.items())
-            raise UsageError(f"the state is of another stream: {told}")
+            text = "; ".join(f"{name}: expected {ours!r}, got {theirs!r}" for name, (theirs, ours) in wrong.items())
+            raise UsageError(f"the state is of another stream: {text}")
         self.set_epoch(state["epoch"])
         self._position = state["position"]
 
@@ -140,16 +141,16 @@ class FrameStream(torch.utils.data.IterableDataset[Any]):
             "workers": workers,
         }
 
-    def _stretch(self) -> tuple[int, int]:
-        """From where to where this rank goes in the epoch's order."""
+    def _part_of_rank(self) -> tuple[int, int]:
+        """Return the start and the end of this rank's part of the epoch's order."""
         count = len(self.dataset)
         if self._even:
             count -= count % self._world_size
         return count * self._rank // self._world_size, count * (self._rank + 1) // self._world_size
 
     def _order(self) -> npt.NDArray[np.int64]:
-        """The indices that this worker of this rank goes through in this epoch."""
-        start, stop = self._stretch()
+        """Return the indices of the frames of this worker in this epoch, in order: int64, (N,)."""
+        start, stop = self._part_of_rank()
         worker, workers = _worker()
         first, last = ((stop - start) * i // workers + start for i in (worker, worker + 1))
         if not self._shuffle:
@@ -158,15 +159,15 @@ class FrameStream(torch.utils.data.IterableDataset[Any]):
         shards = self._shards()
         rng = np.random.default_rng([self._seed, epoch])
         sequence = np.concatenate([shards[i] for i in rng.permutation(len(shards))]) if shards else np.arange(0)
-        # Turned by as much as the epoch tells, so that it is not the same frames that `even` leaves out.
-        mine = np.roll(sequence, int(rng.integers(len(sequence) + 1)))[first:last]
-        places = np.arange(len(mine)) + np.random.default_rng([self._seed, epoch, first]).uniform(
-            0, self._window, len(mine)
+        # Rotate by a random number, so that `even` leaves out other frames in each epoch.
+        part = np.roll(sequence, int(rng.integers(len(sequence) + 1)))[first:last]
+        places = np.arange(len(part)) + np.random.default_rng([self._seed, epoch, first]).uniform(
+            0, self._window, len(part)
         )
-        return mine[np.argsort(places, kind="stable")]
+        return part[np.argsort(places, kind="stable")]
 
     def _shards(self) -> list[npt.NDArray[np.int64]]:
-        """The indices of the frames of each shard."""
+        """Return the indices of the frames of each shard."""
         files = pc.replace_substring_regex(self.dataset.to_arrow().column("file"), r"/[^/]*\.jpg$", "")
         codes = files.combine_chunks().dictionary_encode().indices.to_numpy()
         return np.split(np.arange(len(codes)), np.flatnonzero(np.diff(codes)) + 1) if len(codes) else []

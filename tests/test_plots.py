@@ -80,7 +80,7 @@ def test_outcomes_add_up_to_what_was_planned(dataset: Dataset) -> None:
 def test_the_timeline_has_every_planned_frame_once(dataset: Dataset) -> None:
     lines = plots.plot_timeline(dataset).axes[0].lines
     points = {str(line.get_label()): len(np.asarray(line.get_xdata())) for line in lines}
-    lost = points.pop("not there")
+    lost = points.pop("no image")
     assert points == dataset.to_pandas()["split"].value_counts().to_dict()
     assert lost == dataset.manifest.num_rows - len(dataset) > 0
 
