@@ -66,30 +66,42 @@ def read_timestamps(
         index_of = {
             name: _camera_index(name, index_by_uuid, index_by_name) for name in part["camera"].unique().tolist()
         }
-        camera_part = np.empty(len(part), np.int32)
-        time_part = np.empty(len(part), np.int64)
-        for row, (name, value) in enumerate(zip(part["camera"].tolist(), part[column].tolist(), strict=True)):
-            try:
-                camera = index_of[name]
-                if isinstance(camera, str):
-                    raise ValueError(camera)
-                camera_part[row] = camera
-                time_part[row] = _timestamp_ms(value, column, zones[camera])
-                if time_part[row] > now_ms:
-                    raise ValueError(f"{column}: {value} is in the future")
-            except ValueError as error:
-                problems.append(Problem(str(path), line + row, None, "", str(error)))
-                if len(problems) == MAX_PROBLEMS:
-                    raise InvalidFile(problems) from None
+        camera, timestamp_ms, errors = _converted(part, column, index_of, zones, now_ms)
+        problems += [Problem(str(path), line + row, None, "", message) for row, message in errors]
+        if len(problems) >= MAX_PROBLEMS:
+            raise InvalidFile(problems[:MAX_PROBLEMS])
         line += len(part)
-        cameras.append(camera_part)
-        times.append(time_part)
+        cameras.append(camera)
+        times.append(timestamp_ms)
     if not problems and sum(map(len, times)) == 0:
         problems.append(Problem(str(path), None, None, "", "the file has no rows"))
     if problems:
         raise InvalidFile(problems)
     group = None if group_column is None else np.concatenate(groups)
     return TimestampRows(np.concatenate(cameras), np.concatenate(times), group, tuple(number_of))
+
+
+def _converted(
+    part: pd.DataFrame, column: str, index_of: dict[Any, int | str], zones: list[str], now_ms: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], list[tuple[int, str]]]:
+    """Return camera indices, times (UTC milliseconds) and errors, each with its row, of some rows of the file."""
+    cameras = np.empty(len(part), np.int32)
+    times = np.empty(len(part), np.int64)
+    errors: list[tuple[int, str]] = []
+    for row, (name, value) in enumerate(zip(part["camera"].tolist(), part[column].tolist(), strict=True)):
+        try:
+            camera = index_of[name]
+            if isinstance(camera, str):
+                raise ValueError(camera)
+            cameras[row] = camera
+            times[row] = _timestamp_ms(value, column, zones[camera])
+            if times[row] > now_ms:
+                raise ValueError(f"{column}: {value} is in the future")
+        except ValueError as error:
+            errors.append((row, str(error)))
+            if len(errors) == MAX_PROBLEMS:
+                break
+    return cameras, times, errors
 
 
 def _groups(path: Path, part: pd.DataFrame, column: str, number_of: dict[str, int]) -> npt.NDArray[np.int32]:

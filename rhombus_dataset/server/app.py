@@ -133,6 +133,13 @@ def create_app(site: Site) -> FastAPI:
         fault = faults.next(request)
         return await (answer() if fault is None else faulty(fault, answer))
 
+    _add_limits_and_errors(app)
+    return app
+
+
+def _add_limits_and_errors(app: FastAPI) -> None:
+    """Limit the length of requests, and return errors in the format of the API."""
+
     @app.middleware("http")
     async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "")
@@ -153,8 +160,6 @@ def create_app(site: Site) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
         return _error(error.status_code, str(error.detail))
-
-    return app
 
 
 def _frame_request(body: ExactFrameRequest) -> FrameRequest | str:

@@ -241,7 +241,7 @@ def test_recordings_that_overlap_or_are_not_there_are_refused(tmp_path: Path) ->
     text = str(raised.value)
     for part in (
         "recordings[1]",
-        "ends",
+        "before the end of the recording",
         "recordings[2].repeat",
         "no such file",
         "path (a video file) or scene",
