@@ -1,4 +1,7 @@
-"""The dataset's croissant.json: Croissant 1.0 metadata, https://docs.mlcommons.org/croissant/docs/croissant-spec.html."""
+"""The croissant.json of a dataset: Croissant 1.0 metadata.
+
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from rhombus_dataset.frame import Status
 from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.store import layout, manifest, schema
 
-# The specification's own context, for the words that are used here.
+# The JSON-LD context that the specification prescribes.
 _CONTEXT: Final[dict[str, Any]] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -60,12 +63,12 @@ _MEANINGS: Final = {
 
 
 def croissant_text(folder: Path, lock: Lock, table: pa.Table) -> str:
-    """The metadata of a dataset, a pure function of its lock, manifest (``table``) and files' hashes."""
+    """Return the metadata of a dataset, a pure function of its lock, manifest (``table``) and file hashes."""
     ok = table.filter(pc.field("status") == str(Status.OK))
     times = pc.min_max(table.column("timestamp"))
     first, last = (times[end].as_py() for end in ("min", "max"))
     parquet = lock.data_format == "parquet"
-    described = {
+    metadata = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -80,7 +83,7 @@ def croissant_text(folder: Path, lock: Lock, table: pa.Table) -> str:
         "distribution": _parquet_files(folder) if parquet else _jpeg_files(),
         "recordSet": [_parquet_records()] if parquet else _jpeg_records(),
     }
-    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
 
 
 def _parquet_files(folder: Path) -> list[dict[str, Any]]:

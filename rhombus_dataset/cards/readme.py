@@ -1,4 +1,4 @@
-"""The dataset's own README.md: a data card with Hugging Face front matter, every figure computed."""
+"""The README.md of a dataset: a data card with Hugging Face front matter. All numbers are computed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIZE_CATEGORIES: Final[list[tuple[int, str]]] = [
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """The files of one split: a pattern for their names, their bytes in all, and how many frames they hold."""
+    """The files of one split: a glob pattern of their names, their total bytes, and their number of frames."""
 
     split: str
     pattern: str
@@ -39,7 +39,10 @@ class DataFiles:
 
 
 def write_cards(dataset: str | Path) -> Path:
-    """Write README.md and croissant.json of the dataset in a folder. Raises DatasetError where there is none."""
+    """Write README.md and croissant.json of the dataset in a folder, and return the path of README.md.
+
+    Raises DatasetError if the folder has no dataset, and StorageError.
+    """
     folder = Path(dataset)
     for name, text in card_texts(folder).items():
         write_file(folder / name, text.encode())
@@ -47,7 +50,10 @@ def write_cards(dataset: str | Path) -> Path:
 
 
 def card_texts(folder: Path) -> dict[str, str]:
-    """Both files by name, a pure function of the dataset's lock, manifest, annotations and data files."""
+    """Return the texts of README.md and croissant.json, by file name.
+
+    A pure function of the dataset's lock, manifest, annotations and data files. Raises DatasetError.
+    """
     lock = load_lock(folder)
     table = manifest.read_manifest(folder)
     rows = table.to_pandas()
@@ -62,9 +68,10 @@ def card_texts(folder: Path) -> dict[str, str]:
 def exported_card_text(
     lock: Lock, rows: pd.DataFrame, folder: Path, files: list[DataFiles], features: list[dict[str, Any]]
 ) -> str:
-    """The card of a dataset, or of a part of it (``rows``), that is exported to Hugging Face.
+    """Return the card of a dataset, or of a part of it, that is exported to Hugging Face.
 
-    ``folder`` is the dataset's; ``features`` as in the front matter's ``dataset_info``.
+    ``rows``: the manifest rows of the part. ``folder``: the folder of the dataset. ``features``: the value of
+    ``dataset_info.features`` in the front matter.
     """
     return "\n".join(_front_matter(lock, files, features) + _body(lock, rows, folder, exported=True)) + "\n"
 
@@ -74,7 +81,7 @@ def _data_files(folder: Path, lock: Lock, rows: pd.DataFrame) -> list[DataFiles]
     files = []
     for name in split_names(lock.splits):
         pattern = f"{layout.DATA_FOLDER}/{name}-*" + (".parquet" if lock.data_format == "parquet" else "/*")
-        # A split without a single image is not one that can be loaded.
+        # `load_dataset` fails for a split without files.
         if by_split.get(name, 0):
             size = sum(p.stat().st_size for p in sorted(folder.glob(pattern)) if p.is_file())
             files.append(DataFiles(name, pattern, size, int(by_split[name])))
@@ -155,8 +162,8 @@ def _body(lock: Lock, rows: pd.DataFrame, folder: Path, *, exported: bool = Fals
         [[*map(str, view[:-1]), f"{view[-1]:,}"] for view in views.itertuples(index=False, name=None)],
     )
     sizes = ok.groupby(["width", "height"]).size().reset_index(name="n")
-    told = ", ".join(f"{int(w)} x {int(h)} ({n:,})" for w, h, n in sizes.itertuples(index=False, name=None))
-    lines += ["", f"Sizes of the pictures in pixels: {told or 'none'}.", "", "## Splits", ""]
+    text = ", ".join(f"{int(w)} x {int(h)} ({n:,})" for w, h, n in sizes.itertuples(index=False, name=None))
+    lines += ["", f"Sizes of the pictures in pixels: {text or 'none'}.", "", "## Splits", ""]
     lines += _table(
         ["split", "planned", "ok"],
         [
@@ -218,18 +225,18 @@ def _masks_text(lock: Lock) -> str:
     masked = {camera.name: len(camera.masks) for camera in lock.cameras if camera.masks}
     if not masked:
         return "The plan masks nothing: faces, people and number plates may be seen."
-    told = ", ".join(f"{_cell(name)} ({n})" for name, n in masked.items())
+    text = ", ".join(f"{_cell(name)} ({n})" for name, n in masked.items())
     return (
-        f"Masks were painted black before anything was stored: {told}. Elsewhere, faces, people and "
+        f"Masks were painted black before anything was stored: {text}. Elsewhere, faces, people and "
         "number plates may be seen."
     )
 
 
 def _erased_text(rows: pd.DataFrame, exported: bool) -> str:
     erased = int((rows["status"] == Status.ERASED).sum())
-    told = f"Frames taken out on request since: {erased:,}."
+    text = f"Frames taken out on request since: {erased:,}."
     return (
-        told if exported else f"{told} `rhombus-dataset erase` takes out more; copies and exports have to follow."
+        text if exported else f"{text} `rhombus-dataset erase` takes out more; copies and exports have to follow."
     )
 
 
@@ -237,7 +244,7 @@ def _scouting(lock: Lock) -> list[str]:
     if not isinstance(lock.sampling, LockedScout):
         return []
     settings, result = lock.sampling.settings, lock.sampling.result
-    told = (
+    text = (
         f"Chosen from a scout pass of {result.pass_frames:,} small frames (one in "
         f"{settings.every_ms / 1000:g} s, {result.pass_ok:,} of them there), of which {result.new:,} show "
         f"something new, in {result.events:,} events. {result.chosen:,} moments were chosen, of "
@@ -245,7 +252,7 @@ def _scouting(lock: Lock) -> list[str]:
         "`score` (the share of the picture that is new) and `chosen_for` of the manifest say why. So this is no "
         "picture of how often things happen."
     )
-    return ["", "## Selection", "", told]
+    return ["", "## Selection", "", text]
 
 
 def _duplicates(folder: Path, lock: Lock, exported: bool) -> list[str]:
@@ -254,13 +261,13 @@ def _duplicates(folder: Path, lock: Lock, exported: bool) -> list[str]:
     count = len(read_duplicates(folder))
     within = f"within {lock.dedup.within_ms // 1000:,} s"
     if exported:
-        told = f"{count:,} frames that repeat another {within} are left out."
+        text = f"{count:,} frames that repeat another {within} are left out."
     else:
-        told = (
+        text = (
             f"{count:,} frames repeat another {within}: `{layout.DUPLICATES_FILE}` lists them. "
             "`rhombus_dataset.open_dataset` and exports pass over them; `load_dataset` does not."
         )
-    return ["", "## Near-duplicates", "", told]
+    return ["", "## Near-duplicates", "", text]
 
 
 def _annotations(folder: Path, rows: pd.DataFrame) -> list[str]:
@@ -296,7 +303,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table."""
+    """Return text with Markdown's special characters escaped, so that it stays within its table cell."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#" else c for c in text)
 
 

@@ -1,4 +1,4 @@
-"""COCO, with the fields of COCO Camera Traps.
+"""Export to COCO, with the fields of COCO Camera Traps.
 
 https://cocodataset.org/#format-data and
 https://github.com/agentmorris/MegaDetector/blob/main/megadetector/data_management/README.md
@@ -20,11 +20,11 @@ from rhombus_dataset.planning.lock import LockedBurst
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``images/<split>/<frame_id>.jpg``, and ``annotations/instances_<split>.json`` for each split.
+    """Write ``images/<split>/<frame_id>.jpg``, and ``annotations/instances_<split>.json`` for each split.
 
-    Image and category ids are whole numbers, categories the same in every split. Frames of one burst share a
-    ``seq_id``. Classes of whole images are annotations without ``bbox``, as COCO Camera Traps has them, which
-    readers of plain COCO refuse: they stand in files of their own, ``annotations/classes_<split>.json``.
+    Image and category ids are integers; the categories are the same in every split. Frames of one burst have the
+    same ``seq_id``. Classes of whole images are annotations without ``bbox``, as in COCO Camera Traps. Readers of
+    plain COCO reject those, so they are in separate files: ``annotations/classes_<split>.json``.
     """
     for _ in write_images(dataset, folder):
         pass
@@ -93,11 +93,12 @@ def _annotations(part: Dataset, kind: str, categories: dict[str, int]) -> Iterat
 
 
 def _sequences(dataset: Dataset) -> dict[str, tuple[str, int, int]]:
-    """The frames of bursts: the id of the burst (of its first frame), the place in it, and its length."""
+    """Return, for each frame of a burst, the id of the burst (its first frame), the position in it, and its
+    length."""
     sampling = dataset.lock.sampling
     if not isinstance(sampling, LockedBurst):
         return {}
-    # Over all that was planned: a frame that is missing breaks no burst in two.
+    # All planned frames count: a missing frame does not divide a burst.
     rows = dataset.manifest.select(["frame_id", "camera_uuid", "view", "timestamp"]).sort_by(
         [("camera_uuid", "ascending"), ("view", "ascending"), ("timestamp", "ascending")]
     )
@@ -110,8 +111,8 @@ def _sequences(dataset: Dataset) -> dict[str, tuple[str, int, int]]:
     found: dict[str, tuple[str, int, int]] = {}
     start = 0
     for i in range(1, len(ids) + 1):
-        goes_on = i < len(ids) and same[i - 1] and times[i] - times[i - 1] == sampling.spacing_ms
-        if not goes_on or i - start == sampling.frames_per_burst:
+        continues = i < len(ids) and same[i - 1] and times[i] - times[i - 1] == sampling.spacing_ms
+        if not continues or i - start == sampling.frames_per_burst:
             found |= {ids[j]: (ids[start], j - start, i - start) for j in range(start, i)}
             start = i
     return found

@@ -1,4 +1,4 @@
-"""CVAT: images with the manifest that its cloud storages are read by, and what is labelled already.
+"""Export to CVAT: images with a manifest for its cloud storages, and existing annotations.
 
 https://docs.cvat.ai/docs/dataset_management/dataset_manifest/ and
 https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
@@ -17,9 +17,9 @@ from rhombus_dataset.store.annotations import Annotation
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``images/<split>/<frame_id>.jpg``, ``images/manifest.jsonl``, and ``annotations.xml`` where there are any.
+    """Write ``images/<split>/<frame_id>.jpg``, ``images/manifest.jsonl``, and ``annotations.xml`` if there are any.
 
-    Make a task of the folder ``images``, in which names begin, then upload ``annotations.xml`` to it as "CVAT 1.1".
+    To use it, create a task from the folder ``images``, then upload ``annotations.xml`` to the task as "CVAT 1.1".
     """
     annotations = dataset.annotations()
     (folder / "images").mkdir()
@@ -32,7 +32,7 @@ def write(dataset: Dataset, folder: Path) -> None:
                 "width": frame.width_px,
                 "height": frame.height_px,
                 "meta": {"related_images": []},
-                # The format's checksum, of the image's bytes.
+                # The format requires MD5.
                 "checksum": hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest(),
             }
             manifest.write(json.dumps(entry, separators=(",", ":")) + "\n")
@@ -63,11 +63,11 @@ def _write_xml(dataset: Dataset, labels: list[str], path: Path) -> None:
 
 
 def _add(image: ElementTree.Element, annotation: Annotation) -> None:
-    said = {"label": annotation.label, "source": "manual" if annotation.confidence is None else "auto"}
+    attributes = {"label": annotation.label, "source": "manual" if annotation.confidence is None else "auto"}
     if annotation.kind == "class":
-        ElementTree.SubElement(image, "tag", said)
+        ElementTree.SubElement(image, "tag", attributes)
         return
     x, y, width, height = annotation.box
     corners = {"xtl": x, "ytl": y, "xbr": x + width, "ybr": y + height}
-    said |= {"occluded": "0", **{name: repr(value) for name, value in corners.items()}, "z_order": "0"}
-    ElementTree.SubElement(image, "box", said)
+    attributes |= {"occluded": "0", **{name: repr(value) for name, value in corners.items()}, "z_order": "0"}
+    ElementTree.SubElement(image, "box", attributes)

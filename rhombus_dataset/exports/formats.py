@@ -1,12 +1,13 @@
-"""A dataset in the form that another tool reads: one file a format, each a function of (dataset, folder)."""
+"""Export of a dataset to the format of another tool. Each format is a function of (dataset, folder)."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from rhombus_dataset.dataset import Dataset
+from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.errors import DatasetError, UsageError, nearest
 from rhombus_dataset.exports import coco, cvat, huggingface, imagefolder, label_studio, webdataset, yolo
 from rhombus_dataset.store.files import make_folders, staged_folder
@@ -22,23 +23,34 @@ FORMATS: Final[dict[str, Callable[[Dataset, Path], None]]] = {
 }
 
 
-def run_export(dataset: Dataset, to: str, out: Path) -> None:
-    """Write the frames of ``dataset``, which may be a part of one, as ``to`` into the new folder ``out``.
+def export_dataset(
+    dataset: Dataset | str | os.PathLike[str],
+    to: str,
+    out: Path,
+    on_start: Callable[[int], None],
+    on_frame: Callable[[], None],
+) -> Path:
+    """Write the frames of ``dataset`` in the format ``to`` into the new folder ``out``. Return ``out``.
 
-    The folder appears under its name once it is whole; a run that is cut short leaves nothing there. The
-    same frames and annotations give the same bytes. Memory is bounded, whatever the count of images.
+    The folder appears under its name once it is complete; an interrupted run leaves nothing there. The same frames
+    and annotations give the same bytes. Memory is bounded, whatever the number of images. ``on_start`` is called
+    with the number of frames, ``on_frame`` for each one read.
 
-    Raises UsageError for an unknown format or a folder that holds something, DatasetError and StorageError.
+    Raises UsageError for an unknown format or a folder that is not empty, DatasetError and StorageError.
     """
+    frames = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if to not in FORMATS:
         meant = nearest(to, FORMATS)
         raise UsageError(
-            f"no format {to!r}: there are {', '.join(FORMATS)}" + (f"; did you mean {meant}?" if meant else "")
+            f"unknown format {to!r}: expected one of {', '.join(FORMATS)}"
+            + (f"; did you mean {meant}?" if meant else "")
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: holds something already, and is left as it is: choose another folder")
-    if not len(dataset):
-        raise DatasetError(f"{dataset.path}: no frame to export")
+        raise UsageError(f"{out}: exists and is not an empty folder. Nothing was written: choose another folder")
+    if not len(frames):
+        raise DatasetError(f"{frames.path}: no frames to export")
     make_folders(out.absolute().parent)
+    on_start(len(frames))
     with staged_folder(out) as staged:
-        FORMATS[to](dataset, staged)
+        FORMATS[to](frames.watched(on_frame), staged)
+    return out

@@ -1,4 +1,4 @@
-"""Hugging Face: a folder that is ready to be pushed as a dataset repository."""
+"""Export to Hugging Face: a folder that can be pushed as a dataset repository."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CLASSES: Final = pa.field("classes", pa.list_(pa.string()))
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``data/train-00000-of-00002.parquet`` and so on, and the card as README.md.
+    """Write ``data/train-00000-of-00002.parquet`` and so on, and the card as README.md.
 
-    Where there are annotations, boxes are in ``objects`` (``bbox``: x, y, width, height in pixels of the stored
+    If there are annotations, boxes are in ``objects`` (``bbox``: x, y, width, height in pixels of the stored
     image; ``category``) and classes of whole images in ``classes``.
     """
     data_schema, features = _schema(set(dataset.annotations().column("kind").to_pylist()))
@@ -40,7 +40,7 @@ def write(dataset: Dataset, folder: Path) -> None:
         pattern = f"{layout.DATA_FOLDER}/{split}-*.parquet"
         written = sum(path.stat().st_size for path in folder.glob(pattern))
         files.append(DataFiles(split, pattern, written, len(part)))
-    # Of a whole dataset, the card tells of what is missing too.
+    # The card of a whole dataset also counts the frames without an image.
     is_whole = len(dataset) == pc.sum(pc.equal(dataset.manifest.column("status"), str(Status.OK))).as_py()
     rows = (dataset.manifest if is_whole else dataset.to_arrow()).to_pandas()
     card = exported_card_text(dataset.lock, rows, dataset.path, files, features)
@@ -48,7 +48,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 def _schema(kinds: set[str]) -> tuple[pa.Schema, list[dict[str, Any]]]:
-    """The files' schema, and the features of the card's front matter."""
+    """Return the schema of the files, and the features for the front matter of the card."""
     fields = list(schema.data_schema())
     features: dict[str, Any] = dict(schema.features())
     listed = schema.card_features()

@@ -1,4 +1,4 @@
-"""Hugging Face ``imagefolder``: images by split, and their fields beside them."""
+"""Export to Hugging Face ``imagefolder``: images by split, with a table of their fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rhombus_dataset.store import layout
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``train/<frame_id>.jpg``, and ``train/metadata.parquet`` with a row for each."""
+    """Write ``train/<frame_id>.jpg`` and so on, and ``train/metadata.parquet`` with one row for each image."""
     for split in dataset.splits:
         part = dataset.split(split)
         (folder / split).mkdir()

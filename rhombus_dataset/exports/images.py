@@ -1,4 +1,4 @@
-"""What several formats share: image files by split, and the manifest's row as JSON."""
+"""Parts that several formats share: image files by split, and the fields of a frame as JSON."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from rhombus_dataset.dataset import Dataset, Frame
 from rhombus_dataset.store import schema
 
 FIELDS: Final = tuple(field.name for field in (*schema.PLANNED, *schema.MEASURED))
-"""What an export says of a frame."""
+"""Columns that an export gives for each frame."""
 
 
 def image_name(frame: Frame) -> str:
-    """Where an export puts the image, whatever the frame's camera is called."""
+    """Return the path of an image in an export. It does not contain the name of the camera, which may be any
+    text."""
     return f"images/{frame.split}/{frame.frame_id}.jpg"
 
 
 def write_images(dataset: Dataset, folder: Path) -> Iterator[tuple[Frame, str]]:
-    """Write each image as it is stored; yields the frame and its file, relative to ``folder``."""
+    """Write each image as it is stored, and yield the frame and the path relative to ``folder``."""
     for split in dataset.splits:
         (folder / "images" / split).mkdir(parents=True)
     for frame in dataset:
@@ -31,17 +32,18 @@ def write_images(dataset: Dataset, folder: Path) -> Iterator[tuple[Frame, str]]:
 
 
 def plain(frame: Frame) -> dict[str, Any]:
-    """The frame's fields as JSON values; the timestamp in ISO 8601, to the millisecond."""
+    """Return the fields of a frame as JSON values, with the timestamp in ISO 8601, to the millisecond."""
     row = frame.to_dict()
     return {name: iso(row[name]) if name == "timestamp" else row[name] for name in FIELDS}
 
 
 def iso(moment: dt.datetime) -> str:
+    """Return a UTC time such as ``2026-06-01T13:00:00.000Z``."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write_list(file: TextIO, items: Iterable[Any]) -> None:
-    """A JSON list, an item a line, without holding it all."""
+    """Write a JSON list, one item a line, without having the whole list in memory."""
     file.write("[")
     for number, item in enumerate(items):
         file.write(",\n" if number else "\n")

@@ -1,4 +1,4 @@
-"""Label Studio: tasks over local files, what is labelled already as predictions, and a labelling interface.
+"""Export to Label Studio: tasks with local files, existing annotations as predictions, and a labelling interface.
 
 https://labelstud.io/guide/tasks and https://labelstud.io/guide/predictions
 """
@@ -20,10 +20,10 @@ _CLASSES: Final = "class"
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``images/<split>/<frame_id>.jpg``, ``tasks.json`` and ``label_config.xml``.
+    """Write ``images/<split>/<frame_id>.jpg``, ``tasks.json`` and ``label_config.xml``.
 
-    The tasks name images as Label Studio serves local files, with this folder as its
-    ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`` and ``images`` in it as the local storage.
+    The image URLs of the tasks are those of Label Studio's local files, with this folder as
+    ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`` and its subfolder ``images`` as the local storage.
     """
     with (folder / "tasks.json").open("w", encoding="utf-8") as file:
         write_list(file, (_task(frame, name) for frame, name in write_images(dataset, folder)))
@@ -64,7 +64,7 @@ def _results(frame: Frame, annotations: list[Annotation]) -> Iterator[dict[str, 
             result |= {"type": "choices", "from_name": _CLASSES, "value": {"choices": [annotation.label]}}
         else:
             x, y, width, height = annotation.box
-            # The format's unit is percent of the image.
+            # The format uses percent of the image.
             value = {
                 "x": 100 * x / frame.width_px,
                 "y": 100 * y / frame.height_px,
@@ -87,7 +87,7 @@ def _config(dataset: Dataset) -> str:
         lines.append(f'  <Choices name="{_CLASSES}" toName="image" choice="multiple">')
         lines += [f"    <Choice value={quoteattr(label)}/>" for label in classes]
         lines.append("  </Choices>")
-    # A place to begin, where nothing is labelled yet.
+    # Without any labels yet, the interface offers one called "object".
     if boxes or not classes:
         lines.append(f'  <RectangleLabels name="{_BOXES}" toName="image">')
         lines += [f"    <Label value={quoteattr(label)}/>" for label in boxes or ["object"]]

@@ -1,4 +1,4 @@
-"""WebDataset: tar files of samples that are read in order."""
+"""Export to WebDataset: tar files whose samples are read in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rhombus_dataset.dataset import Dataset, Frame
 from rhombus_dataset.exports.images import plain
 
 FRAMES_PER_TAR: Final = 1000
+"""Maximum frames of a tar file: 30 to 300 MB, a usual size for streaming."""
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``train-000000.tar`` and so on: for each frame ``<frame_id>.jpg`` and ``<frame_id>.json``.
+    """Write ``train-000000.tar`` and so on, with ``<frame_id>.jpg`` and ``<frame_id>.json`` for each frame.
 
-    The JSON holds the frame's fields and its annotations. The key is the frame's id: a camera's UUID has a
-    dot, at which WebDataset would end it.
+    The JSON has the fields and the annotations of the frame. The key of a sample is the frame_id. It has no dot:
+    WebDataset ends a key at the first dot, and a camera's UUID may have one.
     """
     for split in dataset.splits:
         part = dataset.split(split)
@@ -31,12 +32,12 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 def _fields(frame: Frame) -> bytes:
-    said = [dataclasses.asdict(annotation) for annotation in frame.annotations]
-    return json.dumps({**plain(frame), "annotations": said}, ensure_ascii=False).encode()
+    annotations = [dataclasses.asdict(annotation) for annotation in frame.annotations]
+    return json.dumps({**plain(frame), "annotations": annotations}, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A TarInfo's defaults are owner 0 and time 0: the same frames give the same bytes.
+    # The defaults of TarInfo are owner 0 and time 0, so the same frames give the same bytes.
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))

@@ -1,4 +1,4 @@
-"""YOLO, as Ultralytics reads it: https://docs.ultralytics.com/datasets/detect/"""
+"""Export to YOLO, in the layout of Ultralytics: https://docs.ultralytics.com/datasets/detect/"""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rhombus_dataset.dataset import Dataset, Frame
 from rhombus_dataset.exports.images import write_images
 
 _KEYS: Final = {"validation": "val"}
-"""What the format calls our splits, where it has another word."""
+"""The keys of data.yaml for splits that have another name there."""
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``images/<split>/<frame_id>.jpg``, ``labels/<split>/<frame_id>.txt`` where there are boxes, ``data.yaml``.
+    """Write ``images/<split>/<frame_id>.jpg``, ``labels/<split>/<frame_id>.txt`` for frames with boxes,
+    ``data.yaml``.
 
-    An image without a label file is background to the format. Classes of whole images have no place in it.
+    In this format, an image without a label file is background. Classes of whole images are not exported.
     """
     boxes = dataset.annotations().filter(pc.field("kind") == "box")
     labels = sorted(set(boxes.column("label").to_pylist()))

@@ -1,1 +1,1 @@
-"""HTML from templates; every value is escaped."""
+"""HTML templates. Every value is escaped."""

@@ -1,4 +1,4 @@
-"""HTML from the templates beside this module; every value that goes in is escaped."""
+"""Rendering of the HTML templates in this folder. Every value is escaped."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _environment() -> jinja2.Environment:
 
 
 def html(template: str, **values: Any) -> str:
-    """A template, filled in."""
+    """Return a template rendered with these values. Raises jinja2.UndefinedError if one is missing."""
     return _environment().get_template(template).render(**values)
 
 
 def data_uri(jpeg: bytes) -> str:
-    """An image that stands in a page itself."""
+    """Return a URI that contains the image itself, for a page without other files."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

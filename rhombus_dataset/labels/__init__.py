@@ -1,1 +1,1 @@
-"""Label files of other tools, read and joined to frames: one module for each format."""
+"""Import of label files of other tools: one module for each format."""

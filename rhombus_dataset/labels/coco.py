@@ -1,4 +1,7 @@
-"""COCO: https://cocodataset.org/#format-data (boxes, and COCO Camera Traps' classes of whole images)."""
+"""Labels in COCO format: boxes, and the classes of whole images of COCO Camera Traps.
+
+https://cocodataset.org/#format-data
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhombus_dataset.labels.label import ImportedLabel, places
+from rhombus_dataset.labels.label import ImportedLabel, translate_errors
 
 
 def read(path: Path, content: dict[str, Any]) -> Iterator[ImportedLabel]:
-    """A box an annotation with ``bbox``, a class one without."""
-    with places(path, "its lists"):
+    """Yield a box for each annotation with ``bbox``, and a class for each one without. Raises UsageError."""
+    with translate_errors(path, "its lists"):
         images = {image["id"]: image for image in content["images"]}
         labels = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
         annotations = list(content["annotations"])
     for number, annotation in enumerate(annotations):
-        with places(path, f"annotations[{number}]"):
+        with translate_errors(path, f"annotations[{number}]"):
             image = images[annotation["image_id"]]
             score, made_by = annotation.get("score"), annotation.get("made_by")
             box = annotation.get("bbox")
             outline = box is None and (annotation.get("segmentation") or annotation.get("keypoints"))
             size = (float(image["width"]), float(image["height"])) if "width" in image else None
-            said = ImportedLabel(
+            label = ImportedLabel(
                 image=str(image["file_name"]),
                 label=labels[annotation["category_id"]],
                 box=None if box is None else _four(box),
@@ -31,7 +34,7 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[ImportedLabel]:
                 made_by=None if made_by is None else str(made_by),
                 problem="an outline without a box, where boxes and classes are taken" if outline else None,
             )
-        yield said
+        yield label
 
 
 def _four(box: Any) -> tuple[float, float, float, float]:

@@ -1,4 +1,7 @@
-"""CVAT for images 1.1: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/."""
+"""Labels in the format "CVAT for images 1.1".
+
+https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.labels.label import ImportedLabel, places
+from rhombus_dataset.labels.label import ImportedLabel, translate_errors
 
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
 
 
 def read(path: Path) -> Iterator[ImportedLabel]:
-    """A box a ``box``, a class a ``tag``; other shapes are told."""
+    """Return a box for each ``box``, a class for each ``tag``, and a label with a problem for each other shape.
+
+    Raises UsageError.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     return _read(path)
@@ -28,7 +34,9 @@ def _read(path: Path) -> Iterator[ImportedLabel]:
             if depth == 1 and event == "start" and element.tag != "annotations":
                 raise UsageError(f"{path}: begins with <{element.tag}>, expected CVAT's <annotations>")
             if depth == 2 and element.tag == "track":
-                raise UsageError(f"{path}: tracks of a video: export the task from CVAT as 'CVAT for images 1.1'")
+                raise UsageError(
+                    f"{path}: has tracks of a video. Export the task from CVAT as 'CVAT for images 1.1'"
+                )
             if event == "end" and element.tag == "username" and owner is None:
                 owner = element.text
             if event == "end" and element.tag == "image" and depth == 1:
@@ -39,21 +47,21 @@ def _read(path: Path) -> Iterator[ImportedLabel]:
 
 
 def _image(path: Path, image: ElementTree.Element, owner: str | None) -> Iterator[ImportedLabel]:
-    with places(path, "an image"):
+    with translate_errors(path, "an image"):
         name = image.attrib["name"]
         size = float(image.attrib["width"]), float(image.attrib["height"])
     for shape in image:
-        with places(path, f"image {name!r}, {shape.tag}"):
+        with translate_errors(path, f"image {name!r}, {shape.tag}"):
             label = shape.attrib["label"]
             made_by = "auto" if shape.attrib.get("source") == "auto" else owner
             if shape.tag == "tag":
-                said = ImportedLabel(name, label, made_by=made_by)
+                found = ImportedLabel(name, label, made_by=made_by)
             elif shape.tag == "box" and not float(shape.attrib.get("rotation", 0)):
                 left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-                said = ImportedLabel(name, label, (left, top, right - left, bottom - top), size, made_by=made_by)
+                found = ImportedLabel(name, label, (left, top, right - left, bottom - top), size, made_by=made_by)
             elif shape.tag in _SHAPES or shape.tag == "box":
                 what = "turned box" if shape.tag == "box" else shape.tag
-                said = ImportedLabel(name, label, problem=f"a {what}, where boxes and tags are taken")
+                found = ImportedLabel(name, label, problem=f"a {what}, where boxes and tags are taken")
             else:
                 raise ValueError(f"unknown shape {shape.tag}")
-        yield said
+        yield found

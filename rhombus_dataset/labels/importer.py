@@ -1,14 +1,15 @@
-"""Labels that were made elsewhere, joined to the frames that they are of."""
+"""Import of labels: each is joined to its frame and written as an annotation of the dataset."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from rhombus_dataset.dataset import Dataset, Frame
+from rhombus_dataset.cards.readme import write_cards
+from rhombus_dataset.dataset import Dataset, Frame, open_dataset
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.labels.label import ImportedLabel
 from rhombus_dataset.labels.reader import read_labels
@@ -21,108 +22,123 @@ from rhombus_dataset.store.annotations import (
     folder_of,
     write_annotations,
 )
-from rhombus_dataset.store.files import make_folders, remove, write_file
+from rhombus_dataset.store.files import exclusive_lock, make_folders, remove, write_file
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of annotations: file names on every system, and none begins with an underscore, which readers skip."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelsOutcome:
-    """``file``: what was written; ``frames``: of how many frames ``boxes`` and ``classes`` are.
+    """The result of an import.
 
-    ``left``: what could not be taken, each with its ``problem``; it stands in ``left_file`` too.
+    ``file``: the annotations that were written. ``boxes``, ``classes``: their counts. ``frames``: the number of
+    frames that they belong to. ``skipped``: labels that could not be imported, each with its ``problem``.
+    ``skipped_file``: a file of the skipped labels, one JSON object a line, or None if there are none.
     """
 
     file: Path
     boxes: int
     classes: int
     frames: int
-    left: tuple[ImportedLabel, ...]
-    left_file: Path | None
+    skipped: tuple[ImportedLabel, ...]
+    skipped_file: Path | None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the outcome as plain values."""
         return {
             "file": str(self.file),
             "boxes": self.boxes,
             "classes": self.classes,
             "frames": self.frames,
-            "left": [said.to_json() for said in self.left],
-            "left_file": None if self.left_file is None else str(self.left_file),
+            "skipped": [label.to_json() for label in self.skipped],
+            "skipped_file": None if self.skipped_file is None else str(self.skipped_file),
         }
 
 
-def run_import(dataset: Dataset, path: Path, name: str | None, made_by: str | None) -> LabelsOutcome:
-    """Write what the labels at ``path`` say of the dataset's frames as its annotations called ``name``.
+def run_import(folder: Path, path: Path, name: str | None, made_by: str | None) -> LabelsOutcome:
+    """Import labels into the dataset in ``folder`` and update its card. See ``api.import_labels``."""
+    opened = open_dataset(folder, duplicates=True)
+    with exclusive_lock(folder):
+        outcome = _import(opened, path, name, made_by)
+        if (folder / layout.CARD_FILE).exists():
+            write_cards(folder)
+    return outcome
 
-    ``name`` is by default that of the file; what was imported under it before is replaced. ``made_by`` is who made
-    them, where the file does not say. An image's frame is the one whose id its name holds.
+
+def _import(dataset: Dataset, path: Path, name: str | None, made_by: str | None) -> LabelsOutcome:
+    """Write the labels at ``path`` as annotations of the dataset, under ``name``.
+
+    ``name``: by default the name of the file. Earlier annotations under the name are replaced. ``made_by``: the
+    author, used if the file names none. The file name of a label's image contains the id of its frame.
 
     Raises UsageError, DatasetError and StorageError.
     """
     name = name or path.resolve().stem
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for annotations: expected letters, digits, dots, dashes; use --name")
+        raise UsageError(
+            f"{name!r} is not a valid name for annotations: expected up to 100 letters, digits, dots, dashes and "
+            "underscores. Give one with --name"
+        )
     frames = {frame.frame_id: frame for frame in dataset}
-    absent = dict(zip(*(dataset.manifest.column(c).to_pylist() for c in ("frame_id", "status")), strict=True))
-    taken: list[Annotation] = []
-    left: list[ImportedLabel] = []
-    for said in read_labels(path):
-        ids = [found for found in FRAME_ID.findall(said.image) if found in absent]
+    status_of = dict(zip(*(dataset.manifest.column(c).to_pylist() for c in ("frame_id", "status")), strict=True))
+    imported: list[Annotation] = []
+    skipped: list[ImportedLabel] = []
+    for label in read_labels(path):
+        ids = [found for found in FRAME_ID.findall(label.image) if found in status_of]
         frame = frames.get(ids[-1]) if ids else None
-        if said.problem is not None:
-            left.append(said)
+        if label.problem is not None:
+            skipped.append(label)
         elif frame is None:
-            why = f"the frame is {absent[ids[-1]]}" if ids else "its name holds no frame_id of this dataset"
-            left.append(_left(said, why))
-        elif _is_beside(annotation := _annotation(frame, said, said.made_by or made_by or name), frame):
-            left.append(_left(said, "its box lies beside the image"))
+            why = f"the frame is {status_of[ids[-1]]}" if ids else "its name holds no frame_id of this dataset"
+            skipped.append(replace(label, problem=why))
+        elif _is_outside(annotation := _annotation(frame, label, label.made_by or made_by or name), frame):
+            skipped.append(replace(label, problem="its box lies beside the image"))
         else:
-            taken.append(annotation)
+            imported.append(annotation)
     folder = folder_of(dataset.path)
     make_folders(folder)
     file = folder / f"{name}.parquet"
-    left_file = folder / f"_{name}{layout.SKIPPED_LABELS_SUFFIX}"
-    if left:
-        write_file(left_file, "".join(json.dumps(s.to_json(), ensure_ascii=False) + "\n" for s in left).encode())
+    skipped_file = folder / f"_{name}{layout.SKIPPED_LABELS_SUFFIX}"
+    if skipped:
+        lines = (json.dumps(label.to_json(), ensure_ascii=False) + "\n" for label in skipped)
+        write_file(skipped_file, "".join(lines).encode())
     else:
-        remove(left_file)
-    write_annotations(file, [asdict(annotation) for annotation in taken])
+        remove(skipped_file)
+    write_annotations(file, [asdict(annotation) for annotation in imported])
     return LabelsOutcome(
         file=file,
-        boxes=sum(annotation.kind == "box" for annotation in taken),
-        classes=sum(annotation.kind == "class" for annotation in taken),
-        frames=len({annotation.frame_id for annotation in taken}),
-        left=tuple(left),
-        left_file=left_file if left else None,
+        boxes=sum(annotation.kind == "box" for annotation in imported),
+        classes=sum(annotation.kind == "class" for annotation in imported),
+        frames=len({annotation.frame_id for annotation in imported}),
+        skipped=tuple(skipped),
+        skipped_file=skipped_file if skipped else None,
     )
 
 
-def _annotation(frame: Frame, said: ImportedLabel, made_by: str) -> Annotation:
-    if said.box is None:
-        return class_annotation(frame.frame_id, said.label, made_by=made_by, confidence=said.confidence)
+def _annotation(frame: Frame, label: ImportedLabel, made_by: str) -> Annotation:
+    """Return the annotation of a label. A box in an image of another size is scaled to the stored image."""
+    if label.box is None:
+        return class_annotation(frame.frame_id, label.label, made_by=made_by, confidence=label.confidence)
     size = frame.width_px, frame.height_px
-    x, y, width, height = said.box
-    if said.size is not None and said.size != size:
-        across, down = size[0] / said.size[0], size[1] / said.size[1]
+    x, y, width, height = label.box
+    if label.size is not None and label.size != size:
+        across, down = size[0] / label.size[0], size[1] / label.size[1]
         x, y, width, height = x * across, y * down, width * across, height * down
     return box_annotation(
         frame.frame_id,
-        said.label,
+        label.label,
         (x, y, width, height),
         frame.geometry,
         size,
         made_by=made_by,
-        confidence=said.confidence,
+        confidence=label.confidence,
     )
 
 
-def _is_beside(annotation: Annotation, frame: Frame) -> bool:
+def _is_outside(annotation: Annotation, frame: Frame) -> bool:
+    """Return whether a box has no pixel of the image inside it."""
     if annotation.kind == "class":
         return False
     x, y, width, height = annotation.box
     return not (x < frame.width_px and y < frame.height_px and x + width > 0 and y + height > 0)
-
-
-def _left(said: ImportedLabel, problem: str) -> ImportedLabel:
-    return ImportedLabel(said.image, said.label, said.box, said.size, said.confidence, said.made_by, problem)

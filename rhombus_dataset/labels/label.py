@@ -1,4 +1,4 @@
-"""What a label file says of an image, before it is known which frame that is."""
+"""A label from a label file, before it is known which frame it belongs to."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any, Final
 from rhombus_dataset.errors import UsageError
 
 MAX_TEXT: Final = 500
-"""Characters of a name or label."""
+"""Maximum characters of a label. Longer text is not a class name, and would break tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedLabel:
     """One label of one image.
 
-    ``image``: its file name or URL. ``box``: x, y, width, height, in an image of ``size`` (width, height; 100 by
-    100 for percent), or None for a class of the whole image. ``problem`` says why it cannot be taken, if so.
+    ``image``: file name or URL of the image. ``box``: x, y, width, height, in an image of ``size`` (width, height;
+    100 by 100 for percent); None for a class of the whole image. ``problem``: why the label cannot be imported, or
+    None.
     """
 
     image: str
@@ -39,33 +40,33 @@ class ImportedLabel:
             object.__setattr__(self, "problem", _problem(self))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the values that are not None, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def _one_line(text: str) -> str:
-    """Without control characters, line breaks and halves of characters, which would break a table, XML or UTF-8."""
+    """Return text without control characters, line breaks and lone surrogates, which break tables, XML or UTF-8."""
     whole = text.encode("utf-8", "replace").decode()
     return " ".join("".join(c if c.isprintable() else " " for c in whole).split())
 
 
-def _problem(said: ImportedLabel) -> str | None:
-    if not said.label:
+def _problem(label: ImportedLabel) -> str | None:
+    if not label.label:
         return "it has no label"
-    if len(said.label) > MAX_TEXT:
+    if len(label.label) > MAX_TEXT:
         return f"its label has more than {MAX_TEXT} characters"
-    if said.box is not None:
-        if not all(map(math.isfinite, said.box)) or said.box[2] <= 0 or said.box[3] <= 0:
+    if label.box is not None:
+        if not all(map(math.isfinite, label.box)) or label.box[2] <= 0 or label.box[3] <= 0:
             return "its box is empty"
-        if said.size is not None and not all(length > 0 for length in said.size):
+        if label.size is not None and not all(length > 0 for length in label.size):
             return "its image has no size"
     return None
 
 
 @contextmanager
-def places(path: object, what: str) -> Iterator[None]:
-    """Turns what a malformed entry raises into an error that names it."""
+def translate_errors(path: object, what: str) -> Iterator[None]:
+    """Translate the exceptions of a malformed entry (``what``) into a UsageError that names it."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
-        raise UsageError(f"{path}: {what}: not as the format has it ({type(error).__name__}: {error})") from None
+        raise UsageError(f"{path}: {what}: not valid in this format ({type(error).__name__}: {error})") from None

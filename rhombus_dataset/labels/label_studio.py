@@ -1,4 +1,7 @@
-"""Label Studio's JSON export: https://labelstud.io/guide/export."""
+"""Labels in the JSON export of Label Studio.
+
+https://labelstud.io/guide/export
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rhombus_dataset.labels.label import ImportedLabel, places
+from rhombus_dataset.labels.label import ImportedLabel, translate_errors
 
 
 def read(path: Path, content: list[dict[str, Any]]) -> Iterator[ImportedLabel]:
-    """A box a ``rectanglelabels`` result of an annotation, a class a ``choices`` one; predictions are not read."""
+    """Yield a box for each ``rectanglelabels`` result of an annotation, and a class for each ``choices`` result.
+
+    Predictions are not read. Raises UsageError.
+    """
     for number, task in enumerate(content):
-        with places(path, f"task {number}"):
+        with translate_errors(path, f"task {number}"):
             data = task["data"]
             image = str(data.get("frame_id") or data["image"])
-            made = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-            said = [one for annotation in made for one in _annotation(image, annotation)]
-        yield from said
+            annotations = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
+            labels = [label for annotation in annotations for label in _annotation(image, annotation)]
+        yield from labels
 
 
 def _annotation(image: str, annotation: dict[str, Any]) -> Iterator[ImportedLabel]:

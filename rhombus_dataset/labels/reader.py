@@ -1,4 +1,4 @@
-"""Labels of other tools, read: one file a format, each a function from a path to what it says."""
+"""Reading of label files in any supported format."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FORMATS = "a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO fo
 
 
 def read_labels(path: Path) -> Iterator[ImportedLabel]:
-    """What the labels in a file or folder say, in its order; the format is told from its content.
+    """Return the labels in a file or folder, in their order. The format is detected from the content.
 
-    Raises UsageError for what is none of the formats, naming the place.
+    Raises UsageError, also while iterating, for a file of no known format or with a malformed entry.
     """
     if path.is_dir():
         return yolo.read(path)

@@ -1,4 +1,7 @@
-"""YOLO: a folder with data.yaml and labels/, https://docs.ultralytics.com/datasets/detect/."""
+"""Labels in YOLO format: a folder with data.yaml and labels/.
+
+https://docs.ultralytics.com/datasets/detect/
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ from pathlib import Path
 import yaml
 
 from rhombus_dataset.errors import UsageError
-from rhombus_dataset.labels.label import ImportedLabel, places
+from rhombus_dataset.labels.label import ImportedLabel, translate_errors
 
 
 def read(path: Path) -> Iterator[ImportedLabel]:
-    """A box a line of ``labels/**/*.txt``: class, centre, size, and a sixth number that is the confidence."""
+    """Yield a box for each line of ``labels/**/*.txt``: class, centre x and y, width, height, optional confidence.
+
+    Raises UsageError.
+    """
     described = path / "data.yaml"
     if not described.is_file():
-        raise UsageError(
-            f"{path}: no data.yaml in it: expected a YOLO folder, or a COCO, CVAT or Label Studio file"
-        )
-    with places(described, "names"):
+        raise UsageError(f"{path}: has no data.yaml: expected a YOLO folder, or a COCO, CVAT or Label Studio file")
+    with translate_errors(described, "names"):
         try:
             names = yaml.safe_load(described.read_text("utf-8"))["names"]
         except yaml.YAMLError as error:
@@ -28,17 +32,17 @@ def read(path: Path) -> Iterator[ImportedLabel]:
             for number, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
         }
     for file in sorted(path.rglob("labels/**/*.txt")):
-        with places(file, "its text"):
+        with translate_errors(file, "its text"):
             lines = file.read_text("utf-8").splitlines()
         for number, line in enumerate(lines, 1):
-            with places(file, f"line {number}"):
+            with translate_errors(file, f"line {number}"):
                 values = [float(value) for value in line.split()]
                 if not values:
                     continue
                 label = labels[int(values[0])]
                 if len(values) in (5, 6):
                     x, y, width, height = values[1:5]
-                    said = ImportedLabel(
+                    found = ImportedLabel(
                         image=file.name,
                         label=label,
                         box=(x - width / 2, y - height / 2, width, height),
@@ -46,5 +50,5 @@ def read(path: Path) -> Iterator[ImportedLabel]:
                         confidence=values[5] if len(values) == 6 else None,
                     )
                 else:
-                    said = ImportedLabel(file.name, label, problem="an outline, where boxes are taken")
-            yield said
+                    found = ImportedLabel(file.name, label, problem="an outline, where boxes are taken")
+            yield found

@@ -1,4 +1,4 @@
-"""What a dataset holds, from its manifest alone."""
+"""Summary of a dataset: counts of its planned frames, from its manifest alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from rhombus_dataset.plan.local_time import local_hours
 from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.shortfalls import shortfalls
+from rhombus_dataset.quality.text import counted
 from rhombus_dataset.store import layout, manifest, schema
 
 IDENTICAL_RUN: Final = 3
-"""So many byte-identical frames of one camera in a row are worth a warning: a placeholder, or a still."""
+"""Consecutive byte-identical frames of one camera and view that give a warning: placeholder images, or a still
+image. Two can be a coincidence of a source that repeats its last frame."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Counts are of manifest rows; ``planned`` counts the rows of shards that are still to be built too."""
+    """What a dataset contains. Counts are of manifest rows; ``planned`` includes the rows of shards not built
+    yet."""
 
     name: str
     digest: str
@@ -43,30 +46,29 @@ class DatasetInfo:
     data_bytes: int
     identical_runs: tuple[dict[str, Any], ...]
     shortfalls: tuple[dict[str, Any], ...]
-    """Parts of the footage with fewer frames than their share, before or after asking: `stratum`, how many there
-    are (`available`), how many were `wanted`, and the `reason`."""
+    """Strata with fewer frames than planned: ``stratum``, ``available`` frames, ``wanted`` frames, ``reason``."""
     scout: dict[str, Any] | None = None
-    """What the frames were chosen from, if they were scouted: counts of the pass."""
+    """Counts of the scout pass that the frames were selected from, if there was one."""
     topped_up: int = 0
-    """Frames that were drawn in place of missing ones."""
+    """Planned frames that replace missing ones."""
     duplicates: int = 0
-    """Frames that repeat another, over which readers pass."""
+    """Near-duplicates, which readers skip."""
 
     @property
     def complete(self) -> bool:
-        """Every planned row stands."""
+        """Whether all shards are committed."""
         return self.committed_shards == self.shards
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the summary as plain values."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         return {**plain, "complete": self.complete}
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """Return the summary as lines for a terminal."""
         state = "complete" if self.complete else f"INCOMPLETE: {self.committed_shards} of {self.shards} shards"
         lines = [
-            f"{self.name}: {self.planned:,} frames planned, {state}",
+            f"{self.name}: {counted(self.planned, 'planned frame')}, {state}",
             "outcomes  " + ", ".join(f"{n:,} {status}" for status, n in self.counts.items() if n),
             f"time      {self.first} to {self.last}",
             f"data      {self.data_bytes / 1e6:,.1f} MB as {self.data_format}",
@@ -75,8 +77,8 @@ class DatasetInfo:
         if self.scout is not None:
             about = self.scout
             lines.append(
-                f"scouted   {about['new']:,} of {about['pass_ok']:,} small frames show something new, in "
-                f"{about['events']:,} events; of {about['covered']:,} of them there are frames here"
+                f"scout     {about['new']:,} of {counted(about['pass_ok'], 'small frame')} show something new, in "
+                f"{counted(about['events'], 'event')}; the dataset has frames of {about['covered']:,} of them"
             )
         for title, table in (("camera", self.by_camera), ("split", self.by_split), ("view", self.by_view)):
             lines += ["", *_table(title, table)]
@@ -84,18 +86,22 @@ class DatasetInfo:
             lines += ["", "reasons"]
             lines += [f"  {n:>6,}  {reason}" for reason, n in self.reasons.items()]
         if self.warnings:
-            lines += ["", f"{self.warnings:,} frames carry a warning (column `warning`)"]
+            lines += ["", f"{counted(self.warnings, 'frame has', 'frames have')} a warning (column `warning`)"]
         for run in self.identical_runs[:10]:
             lines.append(
                 f"warning: {run['frames']} byte-identical frames of {run['camera_name']} in a row from "
-                f"{run['first']}: a placeholder or a still image?"
+                f"{run['first']}: possibly placeholder images"
             )
         if self.duplicates:
-            lines += ["", f"{self.duplicates:,} frames repeat another, and are passed over by readers"]
+            lines += ["", f"{counted(self.duplicates, 'near-duplicate')}, which readers skip"]
         if self.topped_up:
-            lines += ["", f"{self.topped_up:,} of the frames were drawn in place of missing ones"]
+            lines += [
+                "",
+                f"{counted(self.topped_up, 'planned frame replaces', 'planned frames replace')} missing ones",
+            ]
         if self.shortfalls:
-            lines += ["", f"shortfalls: {len(self.shortfalls)} strata have fewer frames than their share"]
+            strata = counted(len(self.shortfalls), "stratum has", "strata have")
+            lines += ["", f"shortfalls: {strata} fewer frames than planned"]
             lines += [
                 f"  {s['stratum']}: {s['available']} of {s['wanted']}: {s['reason']}" for s in self.shortfalls[:20]
             ]
@@ -105,7 +111,7 @@ class DatasetInfo:
 
 
 def summarize_dataset(dataset: str | Path) -> DatasetInfo:
-    """Read the manifest of the dataset in a folder. Raises DatasetError where there is none."""
+    """Return the summary of the dataset in a folder. Raises DatasetError if there is no dataset."""
     folder = Path(dataset)
     lock = load_lock(folder)
     schedules = rounds(folder, lock)
@@ -115,8 +121,8 @@ def summarize_dataset(dataset: str | Path) -> DatasetInfo:
     timestamps = rows["timestamp"]
     hours: dict[int, int] = {}
     for camera in lock.cameras:
-        mine = np.asarray(rows.loc[rows["camera_uuid"] == camera.uuid, "timestamp"].astype("int64"), np.int64)
-        for hour in local_hours(mine, lock.zones[camera.timezone].offsets).tolist():
+        times_ms = np.asarray(rows.loc[rows["camera_uuid"] == camera.uuid, "timestamp"].astype("int64"), np.int64)
+        for hour in local_hours(times_ms, lock.zones[camera.timezone].offsets).tolist():
             hours[hour] = hours.get(hour, 0) + 1
     reasons = rows["reason"].dropna().value_counts()
     return DatasetInfo(
@@ -129,9 +135,9 @@ def summarize_dataset(dataset: str | Path) -> DatasetInfo:
         counts={str(status): int(counts.get(status, 0)) for status in Status},
         reasons={str(reason): int(n) for reason, n in reasons.items()},
         warnings=int(rows["warning"].notna().sum()),
-        by_camera=_by(rows, "camera_name"),
-        by_split=_by(rows, "split"),
-        by_view=_by(rows, "view"),
+        by_camera=_counts_by(rows, "camera_name"),
+        by_split=_counts_by(rows, "split"),
+        by_view=_counts_by(rows, "view"),
         by_local_hour=dict(sorted(hours.items())),
         first=str(timestamps.min()) if len(rows) else None,
         last=str(timestamps.max()) if len(rows) else None,
@@ -158,7 +164,8 @@ def _rows(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def _by(rows: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:
+def _counts_by(rows: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:
+    """Return the number of rows of each status, for each value of a column."""
     found: dict[str, dict[str, int]] = {}
     counted = rows.groupby([column, "status"], sort=True).size().reset_index(name="n")
     for value, status, n in counted.itertuples(index=False, name=None):
@@ -180,6 +187,7 @@ def _identical_runs(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _table(title: str, table: dict[str, dict[str, int]]) -> list[str]:
+    """Return the lines of a table with one row for each name and one column for each status that occurs."""
     statuses = [str(s) for s in Status if any(str(s) in row for row in table.values())]
     width = max([len(title), *(len(name) for name in table)])
     return [

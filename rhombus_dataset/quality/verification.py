@@ -60,7 +60,7 @@ class VerifyReport:
         """Return the report as lines for a terminal."""
         checked = f"{counted(self.shards, 'shard')}, {counted(self.images, 'image')}"
         if not self.problems:
-            return "\n".join([f"verify: no problems found in {checked}", *self._warnings()])
+            return "\n".join([f"verify: no problems found in {checked}", *self._leakage()])
         lines = [f"verify: {counted(len(self.problems), 'problem')} found in {checked}"]
         lines += [f"  {problem}" for problem in self.problems]
         if self.repaired:
@@ -70,16 +70,21 @@ class VerifyReport:
             )
         return "\n".join(lines)
 
-    def _warnings(self) -> Iterator[str]:
+    def _leakage(self) -> Iterator[str]:
+        """Yield a warning for look-alikes that are near in time or have the same bytes, with examples.
+
+        Other look-alikes are a note: a still scene has many, without a mistake in the splits.
+        """
         for pair in self.cross_split_duplicates or ():
+            is_warning = any(side.near_in_time or side.same_bytes for side in pair.sides)
             for side in pair.sides:
                 if side.look_alikes:
                     yield (
-                        f"warning: {side.look_alikes:,} of {counted(side.frames, 'frame')} of split {side.split} "
+                        f"{'warning' if is_warning else 'note'}: {side.look_alikes:,} of {counted(side.frames, 'frame')} of split {side.split} "
                         f"have a look-alike in split {side.other} ({side.near_in_time:,} within "
                         f"{NEAR_MS // 1000} s, {side.same_bytes:,} with the same bytes)"
                     )
-            for one in pair.examples:
+            for one in pair.examples if is_warning else ():
                 likeness = "same bytes" if one["same_bytes"] else f"{one['differing_bits']} of 64 hash bits differ"
                 yield (
                     f"  {one['frame_id']} ({one['split']}) and {one['other_frame_id']} ({one['other_split']}): "

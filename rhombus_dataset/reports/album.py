@@ -64,7 +64,7 @@ class Album:
                     note = "not shown: the page has reached its size limit"
             except (DatasetError, DamagedImage) as error:
                 # Without the folder: a copy of the dataset has the same report.
-                note = f"cannot be read: {str(error).replace(f'{self._folder}/', '')}"
+                note = f"cannot be shown: {str(error).replace(f'{self._folder}/', '')}"
         local = local_text(int(f.local_ms[i]))
         return {
             "camera": int(f.camera[i]),

@@ -1,4 +1,4 @@
-"""Every export, read by the format's own tools; the same bytes each time; whole or not there."""
+"""Every export is read by its format's own tools, has the same bytes each time, and is complete or absent."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from pycocotools.coco import COCO
 import rhombus_dataset
 from rhombus_dataset.dataset import Dataset
 from rhombus_dataset.errors import DatasetError, StorageError, UsageError
-from rhombus_dataset.exports.formats import FORMATS, run_export
+from rhombus_dataset.exports.formats import FORMATS, export_dataset
 from rhombus_dataset.exports.images import FIELDS
+from rhombus_dataset.planning.lock import LockedBurst
 from tests.conftest import CONFIGS, files_of
 from tests.labelled import label
 
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 @pytest.fixture(scope="module")
 def dataset(thousand: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The thousand frames, some of them with boxes and classes on them, of both views."""
+    """The thousand frames of both views, some of them with boxes and classes."""
     path = tmp_path_factory.mktemp("labelled") / "thousand"
     shutil.copytree(thousand, path)
     label(path)
@@ -107,16 +108,16 @@ def test_imagefolder_and_back_gives_the_same_bytes_and_fields(
 def test_webdataset_and_back_gives_the_same_bytes_and_fields(dataset: Dataset, exported: Path) -> None:
     paths = sorted(map(str, (exported / "webdataset").glob("*.tar")))
     expected = rows_of(dataset)
-    said = 0
+    annotations = 0
     for sample in webdataset.WebDataset(paths, shardshuffle=False):
         fields = json.loads(sample["json"])
-        said += len(fields.pop("annotations"))
+        annotations += len(fields.pop("annotations"))
         fields["timestamp"] = pd.Timestamp(fields["timestamp"]).to_pydatetime()
         assert hashlib.sha256(sample["jpg"]).hexdigest() == fields["sha256"]
         assert fields == expected.pop(sample["__key__"])
         assert Path(sample["__url__"]).name.startswith(fields["split"])
     assert not expected
-    assert said == dataset.annotations().num_rows
+    assert annotations == dataset.annotations().num_rows
     for path in paths:
         listed = subprocess.run(["tar", "--utc", "-tvf", path], capture_output=True, text=True, check=True).stdout
         assert "1970-01-01 00:00" in listed.splitlines()[0]
@@ -142,9 +143,9 @@ def test_pycocotools_reads_it_with_the_fields_of_camera_traps(
             found = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
             boxes = [a for a in frame.annotations if a.kind == "box"]
             assert [(names[a["category_id"]], a["bbox"]) for a in found] == [(a.label, list(a.box)) for a in boxes]
-            said = classes.loadAnns(classes.getAnnIds(imgIds=[image["id"]]))
+            class_annotations = classes.loadAnns(classes.getAnnIds(imgIds=[image["id"]]))
             expected = [a.label for a in frame.annotations if a.kind == "class"]
-            assert [names[a["category_id"]] for a in said] == expected
+            assert [names[a["category_id"]] for a in class_annotations] == expected
     assert not frames
 
 
@@ -158,15 +159,16 @@ def test_frames_of_a_burst_are_a_sequence(tmp_path: Path, demo_url: str) -> None
         for image in json.loads(path.read_text())["images"]
     ]
     sampling = dataset.lock.sampling
+    assert isinstance(sampling, LockedBurst)
     sequences = pd.DataFrame(images).groupby("seq_id")
     planned = dataset.manifest.num_rows
     assert len(images) == len(dataset)
-    assert sequences.ngroups >= len(dataset) / sampling["frames_per_burst"]
-    assert planned % sampling["frames_per_burst"] == 0
+    assert sequences.ngroups >= len(dataset) / sampling.frames_per_burst
+    assert planned % sampling.frames_per_burst == 0
     for _, part in sequences:
-        assert set(part["seq_num_frames"]) == {sampling["frames_per_burst"]}
+        assert set(part["seq_num_frames"]) == {sampling.frames_per_burst}
         assert part["frame_num"].is_unique
-        assert (part["timestamp_ms"] - part["frame_num"] * sampling["spacing"]).nunique() == 1
+        assert (part["timestamp_ms"] - part["frame_num"] * sampling.spacing_ms).nunique() == 1
         assert part["location"].nunique() == part["view"].nunique() == 1
 
 
@@ -209,7 +211,7 @@ def test_yolo_is_as_documented(dataset: Dataset, exported: Path) -> None:
         images = {file.stem for file in (path / described[key]).iterdir()}
         labels = {file.stem for file in (path / described[key].replace("images", "labels")).iterdir()}
         assert images == {frame.frame_id for frame in dataset.split(split)}
-        # None for an image that nobody labelled.
+        # An image without boxes has no label file.
         assert labels == {
             frame.frame_id for frame in dataset.split(split) if any(a.kind == "box" for a in frame.annotations)
         }
@@ -217,7 +219,7 @@ def test_yolo_is_as_documented(dataset: Dataset, exported: Path) -> None:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_an_export_is_the_same_bytes_each_time(dataset: Dataset, exported: Path, tmp_path: Path, to: str) -> None:
-    time.sleep(1.1)  # for a clock that got into a file to show
+    time.sleep(1.1)  # a timestamp in a file would now differ
     rhombus_dataset.export(str(dataset.path), to, tmp_path / to)
     assert files_of(tmp_path / to) == files_of(exported / to)
 
@@ -228,18 +230,18 @@ def test_a_part_of_a_dataset_is_exported_alone(dataset: Dataset, tmp_path: Path,
     rhombus_dataset.export(part, to, tmp_path / to)
     inside = b"".join(path.encode() + content for path, content in files_of(tmp_path / to).items())
     ids = {found.decode() for found in re.findall(rb"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])", inside)}
-    mine = {frame.frame_id for frame in part}
+    exported_ids = {frame.frame_id for frame in part}
     # Parquet keeps the ids compressed.
-    assert mine == ids & {frame.frame_id for frame in dataset} or to == "huggingface"
+    assert exported_ids == ids & {frame.frame_id for frame in dataset} or to == "huggingface"
     if to == "huggingface":
         loaded = pd.read_parquet(tmp_path / to / "data")
-        assert set(loaded["frame_id"]) == mine
+        assert set(loaded["frame_id"]) == exported_ids
 
 
-def test_what_stands_there_is_not_overwritten(dataset: Dataset, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something already"):
+    with pytest.raises(UsageError, match="exists and is not an empty folder"):
         rhombus_dataset.export(dataset, "coco", tmp_path / "out")
     with pytest.raises(UsageError, match="did you mean coco"):
         rhombus_dataset.export(dataset, "coc", tmp_path / "new")
@@ -266,7 +268,7 @@ def test_an_export_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_is_killed_is_not_there_and_can_be_done_again(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_killed_export_leaves_no_folder_and_can_be_repeated(dataset: Dataset, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rhombus_dataset.cli", "export", str(dataset.path), "--to", "coco", "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "out")], stdout=subprocess.DEVNULL)
     while not list(tmp_path.glob(".out.tmp/images/*/*.jpg")) and process.poll() is None:
@@ -281,12 +283,13 @@ def test_an_export_that_is_killed_is_not_there_and_can_be_done_again(dataset: Da
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_every_image_is_read_once_and_told(dataset: Dataset, tmp_path: Path, to: str) -> None:
+def test_every_image_is_read_once_and_reported(dataset: Dataset, tmp_path: Path, to: str) -> None:
+    announced: list[int] = []
     read = 0
 
     def count() -> None:
         nonlocal read
         read += 1
 
-    run_export(dataset[:30].watched(count), to, tmp_path / to)
-    assert read == 30
+    assert export_dataset(dataset[:30], to, tmp_path / to, announced.append, count) == tmp_path / to
+    assert announced == [read] == [30]

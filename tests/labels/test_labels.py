@@ -125,7 +125,7 @@ def test_out_and_back_the_same_boxes_are_on_the_same_frames(
     source = exported / to / files[to]
     for file in sorted(source.glob("*.json")) if to == "coco" else [source]:
         outcome = rhombus_dataset.import_labels(back, file)
-        assert outcome.left == ()
+        assert outcome.skipped == ()
     same(labels_of(rhombus_dataset.open_dataset(back)), expected, 1e-6)
     makers = set(rhombus_dataset.open_dataset(back).annotations().column("made_by").to_pylist())
     assert (
@@ -159,16 +159,16 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
     (tmp_path / "labels.json").write_text(json.dumps(said))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
     assert (outcome.boxes, outcome.classes, outcome.frames) == (1, 0, 1)
-    assert [(left.image, left.problem) for left in outcome.left] == [
+    assert [(label.image, label.problem) for label in outcome.skipped] == [
         ("holiday.jpg", "its name holds no frame_id of this dataset"),
         (f"{gone}.jpg", "the frame is missing"),
         (known, "its box is empty"),
         (f"task_7/{known}", "its image has no size"),
         (f"? {known}", "its box lies beside the image"),
     ]
-    assert outcome.left_file is not None
-    assert [json.loads(line)["image"] for line in outcome.left_file.read_text().splitlines()] == [
-        left.image for left in outcome.left
+    assert outcome.skipped_file is not None
+    assert [json.loads(line)["image"] for line in outcome.skipped_file.read_text().splitlines()] == [
+        label.image for label in outcome.skipped
     ]
     (kept,) = pd.read_parquet(path / "annotations").to_dict("records")
     assert (kept["confidence"], kept["made_by"], kept["label"]) == (0.5, "model-3", "car")
@@ -176,7 +176,7 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
     said["annotations"] = said["annotations"][-1:]
     (tmp_path / "labels.json").write_text(json.dumps(said))
     again = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
-    assert (again.boxes, again.left, again.left_file) == (1, (), None)
+    assert (again.boxes, again.skipped, again.skipped_file) == (1, (), None)
     assert len(rhombus_dataset.open_dataset(path).annotations()) == 1
     assert rhombus_dataset.verify(path).problems == ()
     assert "model-3" in (path / "README.md").read_text()
@@ -301,7 +301,7 @@ def test_no_label_breaks_a_format(thousand: Path, tmp_path: Path) -> None:
         annotation["made_by"] = HOSTILE
     (tmp_path / "labels.json").write_text(json.dumps(said))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
-    assert outcome.left == ()
+    assert outcome.skipped == ()
     rhombus_dataset.report(path)
     table = [
         line for line in (path / "README.md").read_text().splitlines() if line.startswith("| </a") or "/a" in line
@@ -326,9 +326,9 @@ def test_what_is_erased_takes_its_labels_and_the_report_along(thousand: Path, tm
     gone = set(dataset.filter("camera_name == 'dock-north'").to_arrow().column("frame_id").to_pylist())
     said = coco_of(path)
     for image in said["images"]:
-        image["width"] = 0  # all are left
+        image["width"] = 0  # all are skipped
     (tmp_path / "wrong.json").write_text(json.dumps(said))
-    assert rhombus_dataset.import_labels(path, tmp_path / "wrong.json", name="wrong").left
+    assert rhombus_dataset.import_labels(path, tmp_path / "wrong.json", name="wrong").skipped
     rhombus_dataset.erase(path, "dock-north")
     assert not (path / "report.html").exists()
     for file in (path / "annotations").iterdir():
@@ -342,7 +342,7 @@ def test_what_is_erased_takes_its_labels_and_the_report_along(thousand: Path, tm
 
 def test_a_name_cannot_leave_the_folder(thousand: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": [], "annotations": []}')
-    with pytest.raises(UsageError, match="no name for annotations"):
+    with pytest.raises(UsageError, match="not a valid name for annotations"):
         rhombus_dataset.import_labels(thousand, tmp_path / "a.json", name="../x")
 
 

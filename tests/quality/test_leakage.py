@@ -194,7 +194,7 @@ def test_verify_and_the_report_count_what_a_random_split_leaks(
     for side in sides_of(random):
         assert side.look_alikes >= side.near_in_time > 0
         count = f"{side.look_alikes} of {side.frames}"
-        assert f"{count} frames of split {side.split} have a look-alike in split {side.other}" in text
+        assert f"warning: {count} frames of split {side.split} have a look-alike in split {side.other}" in text
         assert f"{count} in {side.split}" in page
         assert f"{side.near_in_time} in {side.split}" in page
         assert f"{side.same_bytes} in {side.split}" in page

@@ -1,4 +1,4 @@
-"""``verify`` finds what is wrong, wherever it is; ``info`` counts what is there."""
+"""``verify`` finds any damage in any file; ``info`` counts rows and images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.scripted_server import Answer, frame_answer, jpeg, scripted_server
 
 @pytest.fixture(scope="module", params=["parquet", "jpeg"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset without a fault, in either format."""
+    """A small intact dataset, in either format."""
     folder = tmp_path_factory.mktemp("whole")
     text = (CONFIGS / "recordings.yaml").read_text().replace("format: jpeg", f"format: {request.param}")
     plan = folder / "plan.yaml"
@@ -32,16 +32,19 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def dataset(whole: Path, tmp_path: Path) -> Path:
-    """A copy of it, to damage."""
+    """A copy of it that a test may damage."""
     return Path(shutil.copytree(whole, tmp_path / "dataset"))
 
 
-def test_a_whole_dataset_has_no_fault(whole: Path) -> None:
+def test_an_intact_dataset_has_no_problems(whole: Path) -> None:
     report = verify(whole)
     assert report.problems == ()
     assert (report.shards, report.rows) == (3, 60)
     assert report.images == info(whole).counts["ok"] > 30
-    assert "all as it should be" in report.to_text()
+    first, *others = report.to_text().splitlines()
+    assert first == f"verify: no problems found in 3 shards, {report.images} images"
+    # The drawn scene is nearly still, so images that are hours apart look alike.
+    assert all(line.startswith("note: ") and "(0 within 60 s, 0 with the same bytes)" in line for line in others)
 
 
 def every_file(folder: Path) -> list[Path]:
@@ -53,7 +56,7 @@ def test_a_flipped_bit_is_found_in_every_file_wherever_it_is(whole: Path, tmp_pa
     copy = Path(shutil.copytree(whole, tmp_path / "dataset"))
     for path in every_file(copy):
         if path.name == "plan.yaml":
-            continue  # kept for people: the lock is what counts, and has a checksum
+            continue  # for people only: the lock is what counts, and has a checksum
         content = path.read_bytes()
         for _ in range(3 if path.suffix == ".jpg" else 25):
             damaged = bytearray(content)
@@ -80,10 +83,10 @@ def test_a_missing_or_truncated_or_extra_file_is_found(dataset: Path) -> None:
             assert verify(dataset).problems, path
             path.write_bytes(content)
     for name in ("data", "manifest"):
-        stranger = dataset / name / "train-00007-of-00002.parquet"
-        stranger.write_bytes(b"x")
+        unexpected = dataset / name / "train-00007-of-00002.parquet"
+        unexpected.write_bytes(b"x")
         assert any("not part of the dataset" in p.message for p in verify(dataset).problems)
-        stranger.unlink()
+        unexpected.unlink()
     assert verify(dataset).problems == ()
 
 
@@ -95,8 +98,8 @@ def test_an_extra_row_is_found(dataset: Path) -> None:
     assert any("rows, expected" in p.message for p in verify(dataset).problems)
 
 
-def test_a_row_that_says_another_thing_is_found(dataset: Path) -> None:
-    """Also by somebody who writes the header's hash anew."""
+def test_a_changed_row_is_found(dataset: Path) -> None:
+    """Also if the hash in the header was computed again."""
     path = manifest.slice_paths(dataset)[0]
     table = pq.read_table(path).replace_schema_metadata(None)
     header = manifest.read_header(path)
@@ -113,15 +116,15 @@ def test_a_row_that_says_another_thing_is_found(dataset: Path) -> None:
         assert verify(dataset).problems, name
 
 
-def test_an_unfinished_dataset_is_told(dataset: Path) -> None:
+def test_an_incomplete_dataset_is_reported(dataset: Path) -> None:
     manifest.slice_paths(dataset)[0].unlink()
     text = str(verify(dataset).problems[0])
-    assert "1 of 3 shards are not there" in text
+    assert "1 of 3 shards missing" in text
     assert "run the build again" in text
     assert "INCOMPLETE: 2 of 3 shards" in info(dataset).to_text()
 
 
-def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DatasetError, match=r"no (such folder|dataset here)"):
             verify(path)
