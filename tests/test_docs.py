@@ -1,34 +1,28 @@
-"""Docs are run: every plan of configs/, the README's plan and Python, the notebook."""
+"""The example plans and the notebooks are run. The pages of the documentation are tested in tests/docs."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
-from typing import Any
 
 import nbclient
 import nbformat
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.exports.formats import FORMATS
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.plan.loader import load_plan
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
-from rhombus_dataset.sources.recordings.site import FAULT_KINDS
 from tests.conftest import CONFIGS, NOW_MS, ROOT
 
 PLANS = sorted(path.name for path in CONFIGS.glob("*.yaml") if "site" not in path.name)
-README = (ROOT / "README.md").read_text()
 
-# A digest that changes means that every dataset in the world built from such a plan is another one.
+# If a digest changes, existing datasets of such a plan can no longer be continued.
 GOLDEN = json.loads((Path(__file__).parent / "golden_digests.json").read_text())
 
 
 SCOUTS = ["scout.yaml"]
-"""Their frames are known once they have looked: their digests are compared when they are built."""
+"""Plans whose frames are known after their scout pass: their digests are compared when they are built."""
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS if name not in SCOUTS])
@@ -49,44 +43,6 @@ def test_each_config_builds(name: str, tmp_path: Path, demo_url: str) -> None:
 def test_every_strategy_has_a_config() -> None:
     strategies = {load_plan(CONFIGS / name, NOW_MS).sampling.strategy for name in PLANS}
     assert strategies == {"interval", "random", "stratified", "burst", "timestamps", "scout"}
-
-
-def test_the_readmes_plan_is_valid(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(version: 1.*?)```", README, re.DOTALL)
-    path = tmp_path / "plan.yaml"
-    path.write_text(text)
-    assert len(rhombus_dataset.schedule_of(path)) == 4000
-
-
-def test_the_readme_names_every_column_command_and_file() -> None:
-    from rhombus_dataset.cli import main
-    from rhombus_dataset.store.schema import CHOICE, DEPLOYMENT, data_schema, manifest_schema
-
-    for name in {*data_schema().names, *manifest_schema([DEPLOYMENT, *CHOICE]).names}:
-        assert f"`{name}`" in README, name
-    for command in main.commands:
-        assert f"rhombus-dataset {command}" in README, command
-    for kind in FAULT_KINDS:
-        assert kind.isupper() or f"`{kind}`" in README, kind
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_the_readmes_python_runs(thousand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(thousand, tmp_path / "loading-dock")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(compile(text, "README.md", "exec"), names)
-    assert len(names["doors"]) > 100
-    assert len(list(names["loader"])) > 10
-    assert len(names["train"]) == len(names["dataset"].split("train"))
-
-
-def test_the_readme_names_every_export() -> None:
-    for to in FORMATS:
-        assert f"| `{to}` |" in README, to
 
 
 def test_exports_are_all() -> None:
@@ -116,5 +72,7 @@ def test_each_notebook_runs_and_shows_something(name: str, tmp_path: Path) -> No
     assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
 
 
-def test_there_are_the_notebooks_that_the_readme_names() -> None:
+def test_the_documentation_names_every_notebook() -> None:
+    text = (ROOT / "docs" / "pages" / "getting-started.md").read_text()
+    assert re.findall(r"`notebooks/(\w+)\.ipynb`", text) == ["quickstart", "explore", "train"]
     assert NOTEBOOKS == ["explore", "quickstart", "train"]
