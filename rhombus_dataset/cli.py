@@ -299,11 +299,12 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
         click.echo(
             f"{outcome.file}: {outcome.boxes:,} boxes and {outcome.classes:,} classes of {outcome.frames:,} frames"
         )
-        for said in outcome.left[:10]:
-            click.echo(f"left: {said.image}: {said.label!r}: {said.problem}", err=True)
-        if outcome.left:
-            click.echo(f"{len(outcome.left):,} labels were left; all are in {outcome.left_file}", err=True)
-    if outcome.left:
+        for label in outcome.skipped[:10]:
+            click.echo(f"skipped: {label.image}: {label.label!r}: {label.problem}", err=True)
+        if count := len(outcome.skipped):
+            skipped = f"{count:,} {'label' if count == 1 else 'labels'} skipped"
+            click.echo(f"{skipped}; see {outcome.skipped_file}", err=True)
+    if outcome.skipped:
         sys.exit(1)
 
 

@@ -17,7 +17,7 @@ import pytest
 import rhombus_dataset
 from rhombus_dataset.cli import main
 from rhombus_dataset.imaging.jpeg import decode_rgb
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.api import verify
 from tests.building.test_build import same_for_each_frame, write_plan
 from tests.conftest import CONFIGS, ROOT
 from tests.scripted_server import scripted_server
@@ -98,7 +98,7 @@ def test_build_info_and_verify(tmp_path: Path, demo_url: str) -> None:
     assert again["requests"] == 0
     assert "complete" in run("info", out)[0]
     assert json.loads(run("info", out, "--json")[0])["counts"] == built["counts"]
-    assert "all as it should be" in run("verify", out)[0]
+    assert run("verify", out)[0].startswith("verify: no problems found in ")
     damaged = next((out / "data").glob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert "sha256" in run("verify", out, code=1)[0]
@@ -138,7 +138,7 @@ def test_the_key_may_stand_in_a_file_that_others_cannot_read(tmp_path: Path) -> 
 
 def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
     out, _ = run("demo", "--out", tmp_path / "demo", cwd=tmp_path)
-    assert "Three things to try next" in out
+    assert "Three commands to try next" in out
     assert verify(tmp_path / "demo").problems == ()
     card = (tmp_path / "demo" / "README.md").read_text().split("---\n", 2)[2].strip()
     assert (ROOT / "DATA_CARD.md").read_text().strip() == card, "run scripts/data-card"
@@ -186,8 +186,8 @@ def test_from_a_dataset_to_labels_and_on(thousand: Path, tmp_path: Path) -> None
         "boxes": len(tasks[::2]),
         "classes": 0,
         "frames": len(tasks[::2]),
-        "left": [],
-        "left_file": None,
+        "skipped": [],
+        "skipped_file": None,
     }
     where = "split != 'test'"
     out, _ = run("export", "loading-dock", "--to", "yolo", "--out", "yolo", "--where", where, cwd=tmp_path)
@@ -197,15 +197,15 @@ def test_from_a_dataset_to_labels_and_on(thousand: Path, tmp_path: Path) -> None
     (tmp_path / "project-1.json").write_text(json.dumps(tasks[:2]))
     out, errors = run("import-labels", "loading-dock", "project-1.json", cwd=tmp_path, code=1)
     assert "0 boxes" in out
-    assert "left: ffffffffffffffffffff: 'car': its name holds no frame_id of this dataset" in errors
-    assert "loading-dock/annotations/_project-1.left.jsonl" in errors
+    assert "skipped: ffffffffffffffffffff: 'car': its name holds no frame_id of this dataset" in errors
+    assert "1 label skipped; see loading-dock/annotations/_project-1.left.jsonl" in errors
 
 
 def test_wrong_use_of_a_dataset_is_told(thousand: Path, tmp_path: Path) -> None:
     for arguments, told, code in (
         (("report", tmp_path), "no dataset here", 1),
         (("export", thousand, "--to", "cocoa", "--out", tmp_path / "x"), "did you mean coco?", 2),
-        (("export", thousand, "--to", "coco", "--out", thousand), "holds something already", 2),
+        (("export", thousand, "--to", "coco", "--out", thousand), "exists and is not an empty folder", 2),
         (
             ("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "lum > 3"),
             "'lum' is not defined",

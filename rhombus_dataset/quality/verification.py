@@ -77,11 +77,12 @@ class VerifyReport:
         """
         for pair in self.cross_split_duplicates or ():
             is_warning = any(side.near_in_time or side.same_bytes for side in pair.sides)
+            kind = "warning" if is_warning else "note"
             for side in pair.sides:
                 if side.look_alikes:
+                    frames = f"{side.look_alikes:,} of {counted(side.frames, 'frame')} of split {side.split}"
                     yield (
-                        f"{'warning' if is_warning else 'note'}: {side.look_alikes:,} of {counted(side.frames, 'frame')} of split {side.split} "
-                        f"have a look-alike in split {side.other} ({side.near_in_time:,} within "
+                        f"{kind}: {frames} have a look-alike in split {side.other} ({side.near_in_time:,} within "
                         f"{NEAR_MS // 1000} s, {side.same_bytes:,} with the same bytes)"
                     )
             for one in pair.examples if is_warning else ():
