@@ -6,7 +6,6 @@ plan's; the fields of the types have the unit in their name instead.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, TypeVar
@@ -163,7 +162,7 @@ class JsonValue:
         return self.value
 
     def number(self) -> float:
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
+        if not isinstance(self.value, int | float) or isinstance(self.value, bool) or not abs(self.value) < 2**63:
             raise self.wrong("a number")
         return self.value
 

@@ -192,6 +192,8 @@ def test_a_damaged_lock_with_the_right_checksum_is_refused(tmp_path: Path, text:
         (INTERVAL, ("views", "full", "crop_width"), 0, "crop leaves the frame"),
         (INTERVAL, ("data_format",), "tar", "data_format: expected parquet or jpeg, got 'tar'"),
         (EVERYTHING[0], ("splits", "fractions"), {}, "splits.fractions: expected 1 to 255 splits"),
+        (EVERYTHING[0], ("splits", "fractions"), {"a": 10**400}, "splits.fractions.a: expected a number"),
+        (SCOUT, ("sampling", "quiet"), float("nan"), "sampling.quiet: expected a number, got nan"),
         (EVERYTHING[0], ("splits", "by"), "hour", "splits.by: expected a kind of split|splits.assign is missing"),
         (EVERYTHING[1], ("sampling", "frames_per_camera"), 5, "expected one of frames and frames_per_camera"),
         (FROM_FILE, ("sampling", "strategy"), "scout", "expected the times of a scout pass"),
