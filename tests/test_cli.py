@@ -211,7 +211,7 @@ def test_wrong_use_of_a_dataset_is_told(thousand: Path, tmp_path: Path) -> None:
             "'lum' is not defined",
             2,
         ),
-        (("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "luma > 999"), "no frame to", 1),
+        (("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "luma > 999"), "no frames to", 1),
         (("import-labels", thousand, tmp_path / "none.json"), "no such file", 2),
     ):
         _, errors = run(*arguments, code=code)
