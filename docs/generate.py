@@ -5,7 +5,10 @@ A page that contains ``<!-- generated: NAME -->`` gets the text of the function 
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +19,7 @@ import rhombus_dataset
 from rhombus_dataset.cli import main
 from rhombus_dataset.plan.template import plan_json_schema
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS
+from rhombus_dataset.store.annotations import Annotation
 
 _MARKER: Final = re.compile(r"<!-- generated: (\w+) -->")
 
@@ -194,8 +198,18 @@ def _option_rows(parameter: click.Parameter, context: click.Context) -> Iterator
 
 
 def python_reference() -> str:
-    """Return one mkdocstrings directive for each public name."""
-    return "\n\n".join(f"::: rhombus_dataset.{name}" for name in rhombus_dataset.__all__)
+    """Return one mkdocstrings directive for each public name, and for each type that a public function returns."""
+    parts = [f"::: rhombus_dataset.{name}" for name in rhombus_dataset.__all__]
+    parts.append("## Results")
+    parts += [f"::: {result.__module__}.{result.__qualname__}" for result in _results()]
+    return "\n\n".join(parts)
+
+
+def _results() -> list[type]:
+    """Return the dataclasses of this package that public functions return, and those of annotations."""
+    names = [getattr(rhombus_dataset, name) for name in rhombus_dataset.__all__]
+    hints = [typing.get_type_hints(function).get("return") for function in names if inspect.isfunction(function)]
+    return [hint for hint in (*hints, Annotation) if dataclasses.is_dataclass(hint) and isinstance(hint, type)]
 
 
 # -- server

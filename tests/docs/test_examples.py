@@ -110,14 +110,13 @@ def test_commands_can_be_parsed() -> None:
             program, *arguments = shlex.split(line)
             if program.endswith("rhombus-dataset") and arguments:
                 used.add(arguments[0])
-                command = main.commands[arguments[0]]
-                command.make_context(arguments[0], arguments[1:])
+                main.commands[arguments[0]].make_context(arguments[0], arguments[1:])
             elif program.startswith("scripts/"):
                 assert os.access(ROOT / program, os.X_OK), line
     assert used == main.commands.keys() - {"init", "schema", "demo"}, "those are named in the text"
     text = "".join(path.read_text() for path in SOURCES)
-    for command in ("init", "schema", "demo"):
-        assert f"`rhombus-dataset {command}" in text
+    for name in ("init", "schema", "demo"):
+        assert f"`rhombus-dataset {name}" in text
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

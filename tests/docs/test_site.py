@@ -119,6 +119,8 @@ def test_every_public_name_is_described(site: Path) -> None:
     page = text_of(site, "python-api")
     for name in rhombus_dataset.__all__:
         assert re.search(rf'id="rhombus_dataset\.{name}"', page), name
+    for name in ("api.BuildOutcome", "frame.Frame", "dataset.Frame.camera_name"):
+        assert f'.{name.split(".", 1)[1]}"' in page, name
     for name in ("pytorch.FrameDataset", "pytorch.FrameStream", "plots.plot_images", "errors.UsageError"):
         assert f'id="rhombus_dataset.{name}"' in page, name
     assert ":class:" not in page
@@ -151,6 +153,9 @@ def test_every_key_of_a_site_file_is_described(site: Path) -> None:
 
 def test_every_export_is_described(site: Path) -> None:
     assert set(FORMATS) <= codes(site, "labels-and-exports")
+    (to,) = [option for option in main.commands["export"].params if option.name == "to"]
+    assert isinstance(to, click.Option)
+    assert set(FORMATS) <= set(re.findall(r"[\w-]+", to.help or ""))
 
 
 def test_every_strategy_and_its_plan_are_named(site: Path) -> None:
