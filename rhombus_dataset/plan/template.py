@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from rhombus_dataset.errors import UsageError
 from rhombus_dataset.plan.model import Plan, View
 from rhombus_dataset.plan.values import WEEKDAYS
+from rhombus_dataset.store.files import make_folders, write_file
 
 _STARTER = """\
 # A sampling plan for rhombus-dataset. Times without a UTC offset are the camera's local time.
@@ -55,6 +58,15 @@ output: {format: parquet, frames_per_shard: 1000}
 def starter_plan() -> str:
     """Return a commented plan. It is valid except for the UUID of the camera."""
     return _STARTER
+
+
+def write_starter_plan(path: Path) -> Path:
+    """Write a commented starter plan and return its path. Raises UsageError where a file of that name exists."""
+    if path.exists():
+        raise UsageError(f"{path}: exists already and was not changed: choose another name")
+    make_folders(path.parent)
+    write_file(path, starter_plan().encode())
+    return path
 
 
 def plan_json_schema() -> dict[str, Any]:
