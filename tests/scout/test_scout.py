@@ -500,7 +500,7 @@ def test_a_camera_without_any_footage_is_told(tmp_path: Path) -> None:
     assert [s["stratum"] for s in short] == ["gate-east, 12:00", "gate-east, 13:00"]
     assert all("90 of its 90 small frames are not there (NO_FOOTAGE" in s["reason"] for s in short)
     text = found.to_text()
-    assert "scouted   " in text
+    assert "scout     " in text
     assert "gate-east, 12:00: 0 of " in text
     rhombus_dataset.report(tmp_path / "out")
 
