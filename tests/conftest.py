@@ -1,4 +1,4 @@
-"""What many tests share: the demo cameras on a real socket, and the clips where they are at hand."""
+"""Shared fixtures: the demo cameras on a real socket, and real clips if they are available."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rhombus_dataset.server.run import running_server
 from rhombus_dataset.sources.recordings.site import load_site
 from tests.videos import write_video
 
-# A shared machine is slow now and then: a deadline for each example would test the machine.
+# A shared machine is sometimes slow: a deadline for each example would test the machine.
 SLOW = [HealthCheck.too_slow]
-# The same examples every time, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=explore
-# looks for new ones.
+# The same examples in every run, so that a failure is caused by the change. HYPOTHESIS_PROFILE=explore searches
+# for new ones.
 settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=SLOW)
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
@@ -28,14 +28,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 NOW_MS = 1_790_000_000_000
-"""2026-09-21: after all the footage that the tests ask for."""
+"""2026-09-21: later than all footage of the tests."""
 
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many cases the fuzzing has tried."""
+    """Print the number of fuzzed cases."""
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
             if name == "fuzzed":
@@ -56,7 +56,7 @@ def _local_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def clips() -> list[Path]:
-    """Real clips, if this checkout stands beside some; tests that need a video make one as well."""
+    """Real clips, if they are available beside this checkout. Tests that need a video also generate one."""
     return sorted((ROOT.parent / "shared" / "footage").glob("*.mp4"))
 
 
@@ -85,7 +85,7 @@ THOUSAND_SPLITS = "{by: time, block: 5m, embargo: 10s, fractions: {train: 0.8, v
 def build_thousand(
     folder: Path, clips: list[Path], data_format: str = "parquet", splits: str = THOUSAND_SPLITS
 ) -> Path:
-    """A thousand frames of two cameras and two views; at the end one camera has no footage."""
+    """Build 1,050 rows of two cameras and two views. At the end, one camera has no footage."""
     videos = clips[:2]
     if len(videos) < 2:
         videos = [folder / "made.mp4"] * 2
@@ -107,10 +107,10 @@ def build_thousand(
 
 @pytest.fixture(scope="session")
 def thousand(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Path:
-    """A dataset of 1,050 rows: real footage, where it is at hand."""
+    """A dataset of 1,050 rows, of real footage if it is available."""
     return build_thousand(tmp_path_factory.mktemp("thousand"), clips)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder, by its path in it."""
+    """Return the content of all files of a folder, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

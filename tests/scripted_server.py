@@ -1,4 +1,4 @@
-"""A real HTTP server on a real socket whose answers a test writes itself, one function a request."""
+"""A real HTTP server on a real socket. A function of the test returns the response to each request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import simplejpeg
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came: ``number`` counts from 0; ``attempt`` counts per camera and time, from 1."""
+    """One received request. ``number`` counts from 0; ``attempt`` counts from 1 for each camera and time."""
 
     number: int
     attempt: int
@@ -30,8 +30,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """``close_after``: how many bytes of the body are sent before the connection is cut. ``byte_every_s``: the
-    body is sent byte by byte, with this pause."""
+    """``close_after``: number of bytes of the body before the connection is closed. ``byte_every_s``: seconds
+    between two bytes of the body."""
 
     status: int = 200
     body: bytes = b""
@@ -42,7 +42,7 @@ class Answer:
 
 
 def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
-    """A small image that differs by seed."""
+    """Return a small image that depends on ``seed``."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 255, (9, 16, 3), np.uint8)
     rgb = np.asarray(cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -51,7 +51,7 @@ def jpeg(seed: int = 0, width_px: int = 320, height_px: int = 180) -> bytes:
 
 
 def frame_answer(image: bytes, **fields: Any) -> Answer:
-    """The API's answer with an image; ``fields`` replace or add to its own."""
+    """Return the API's response with an image. ``fields`` replace or add fields."""
     body = {
         "error": False,
         "errorMsg": None,
@@ -64,7 +64,7 @@ def frame_answer(image: bytes, **fields: Any) -> Answer:
 
 
 class ScriptedServer:
-    """What a test sees of the server: its address, and every request that has come."""
+    """The server for a test: its URL, and all received requests."""
 
     def __init__(self, script: Callable[[Asked], Answer]) -> None:
         self.script = script

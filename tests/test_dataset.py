@@ -40,7 +40,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return rhombus_dataset.open_dataset(path)
 
 
-def test_it_holds_the_frames_that_are_there(dataset: Dataset) -> None:
+def test_it_has_the_frames_with_status_ok(dataset: Dataset) -> None:
     rows = pd.read_parquet(dataset.path / "manifest")
     assert len(rows) == dataset.manifest.num_rows == 1050
     assert 900 < len(dataset) == (rows["status"] == "ok").sum() < 1050
@@ -59,7 +59,7 @@ def test_every_image_is_the_one_of_its_row(dataset: Dataset) -> None:
         assert value == {"bytes": frame.read(), "path": f"{frame.frame_id}.jpg"}
 
 
-def test_a_frame_says_what_the_manifest_says(dataset: Dataset) -> None:
+def test_a_frame_has_the_values_of_its_row(dataset: Dataset) -> None:
     frame = dataset[len(dataset) // 2]
     row = frame.to_dict()
     assert (frame.width_px, frame.height_px) == (row["width"], row["height"])
@@ -81,7 +81,7 @@ def test_a_reduced_decode_is_the_image_made_smaller(dataset: Dataset, scale: int
     assert (width_px, height_px) == (-(-frame.width_px // scale), -(-frame.height_px // scale))
     expected = cv2.resize(frame.decode(), (width_px, height_px), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - expected.astype(int)).mean() < 3
-    with pytest.raises(ValueError, match="1, 2, 4, 8"):
+    with pytest.raises(ValueError, match="expected 1, 2, 4 or 8, got 3"):
         frame.decode(3)  # type: ignore[arg-type]
 
 
@@ -133,7 +133,7 @@ def _hash_of(frames: Dataset) -> list[str]:
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-# Python's own, about forking with threads: that it is safe is what is tested.
+# A warning of Python about forks of processes with threads. This test shows that it is safe here.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_threads_and_processes_read_the_same(dataset: Dataset, start: str) -> None:
     expected = dataset.to_arrow().column("sha256").to_pylist()
@@ -149,16 +149,16 @@ def test_threads_and_processes_read_the_same(dataset: Dataset, start: str) -> No
     assert len(pickle.dumps(dataset)) < 20_000
 
 
-def test_a_dataset_that_has_changed_is_not_read_on(thousand: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_has_changed_is_not_read_further(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
     dataset = rhombus_dataset.open_dataset(path)
     sent = pickle.dumps(dataset)
     dataset[0].read()
     rhombus_dataset.erase(path, "dock-north", end="2026-06-01T06:40")
-    with pytest.raises(DatasetError, match="open it again"):
+    with pytest.raises(DatasetError, match="open the dataset again"):
         dataset[0].read()
-    with pytest.raises(DatasetError, match="open it again"):
+    with pytest.raises(DatasetError, match="open the dataset again"):
         pickle.loads(sent)
     assert len(rhombus_dataset.open_dataset(path)) < len(dataset)
 
@@ -202,7 +202,7 @@ def test_every_image_is_found_wherever_its_page_is(
 
 
 @given(st.data())
-def test_a_damaged_data_file_is_told_and_nothing_hangs(
+def test_a_damaged_data_file_is_reported_and_nothing_hangs(
     thousand: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     source = next((thousand / "data").glob("*.parquet"))
@@ -213,7 +213,7 @@ def test_a_damaged_data_file_is_told_and_nothing_hangs(
     (folder / "x.parquet").write_bytes(content)
     reader = ImageReader(folder)
     for row in (0, 57, 199):
-        # Any other error, and any hang, would fail this test.
+        # Any other error, or a deadlock, fails this test.
         with contextlib.suppress(DatasetError):
             reader.read("x.parquet", row)
 
@@ -221,12 +221,12 @@ def test_a_damaged_data_file_is_told_and_nothing_hangs(
 def test_a_rewritten_file_is_refused_with_the_reason(thousand: Path, tmp_path: Path) -> None:
     source = next((thousand / "data").glob("*.parquet"))
     pq.write_table(pq.read_table(source), tmp_path / "x.parquet", compression="zstd")
-    with pytest.raises(DatasetError, match="no plain, uncompressed column"):
+    with pytest.raises(DatasetError, match="no column image.bytes without encoding and compression"):
         ImageReader(tmp_path).read("x.parquet", 0)
 
 
 def test_one_image_costs_one_read(thousand: Path) -> None:
-    """What the process reads from files is about the image, not the row group of a hundred."""
+    """The process reads about the bytes of the image, not of its row group of 100 images."""
     dataset = rhombus_dataset.open_dataset(thousand)
 
     def read_so_far() -> int:

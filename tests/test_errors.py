@@ -1,4 +1,4 @@
-"""Promise 10: every exception pickles, and says who may have been meant."""
+"""Promise 10: every exception can be pickled, and unknown names get a suggestion."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Hostile input in bulk: no traceback and no hang, whatever a plan, an answer or a file holds.
+"""Fuzzing: no plan, response or file causes a traceback or a deadlock.
 
-The number of cases stands at the end of the tests' output.
+The number of cases is at the end of the output of the tests.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 
 import rhombus_dataset
 from rhombus_dataset import wire
+from rhombus_dataset.api import verify
 from rhombus_dataset.cards.readme import write_cards
 from rhombus_dataset.errors import DatasetError, InvalidFile
 from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan
-from rhombus_dataset.planning.lock import load_lock
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.sources.recordings.site import load_site
 from rhombus_dataset.store.journal import Journal
 from rhombus_dataset.store.layout import LOCK_FILE
@@ -43,7 +43,7 @@ Record = Callable[[str, object], None]
 
 
 def mangled(content: bytes, rng: random.Random, pieces: list[bytes] = PIECES) -> bytes:
-    """A few edits: bits flipped, parts cut, doubled, moved or replaced by what parsers stumble over."""
+    """Return ``content`` with a few edits: flipped bits, and parts that are cut, doubled, moved or replaced."""
     data = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data) + 1)
@@ -141,10 +141,10 @@ def received(image: bytes) -> Outcome:
 
 
 def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:
-    """Every damage is found, told and repaired without a traceback."""
+    """All damage is found, reported and repaired without a traceback."""
     golden = tmp_path / "golden"
     shutil.copytree(ROOT / "tests" / "golden" / "dataset", golden)
-    # Its cards are those of an earlier version; with today's, nothing is wrong with it.
+    # It has the cards of an earlier version. With new cards, it has no problems.
     write_cards(golden)
     assert verify(golden).problems == ()
     names = sorted(path.relative_to(golden) for path in golden.rglob("*") if path.is_file())
@@ -160,7 +160,7 @@ def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:
         with contextlib.suppress(DatasetError, InvalidFile):
             report = rhombus_dataset.verify(folder, repair=rng.random() < 0.5)
             found += bool(report.problems)
-            # Spaces between the lock's values say nothing.
+            # Spaces between the values of the lock have no meaning.
             same = after == before or (name.name == LOCK_FILE and load_lock(folder) == load_lock(golden))
             assert report.problems or same, name
             if report.repaired:
@@ -169,7 +169,7 @@ def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:
 
 
 def test_schemathesis_finds_no_server_error(demo_url: str, record_property: Record) -> None:
-    """Requests made from the server's own OpenAPI document, right and wrong ones."""
+    """Valid and invalid requests, generated from the OpenAPI document of the server."""
     document = schemathesis.openapi.from_url(demo_url + "/openapi.json")
     tried = 0
     for result in document.get_all_operations():
@@ -181,7 +181,7 @@ def test_schemathesis_finds_no_server_error(demo_url: str, record_property: Reco
             def check(case: schemathesis.Case[Any]) -> None:
                 nonlocal tried
                 tried += 1
-                # A crop that leaves the frame fits the schema, and is refused nevertheless.
+                # A crop beyond the frame is valid by the schema, but it is refused.
                 accepted: Any = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
                 case.call_and_validate(headers={"x-auth-apikey": "local-key"}, excluded_checks=[accepted])
 

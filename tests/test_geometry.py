@@ -1,4 +1,4 @@
-"""Crop and back is the identity; impossible crops are refused."""
+"""The conversion to a crop and back is the identity; impossible crops are refused."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_corners_of_the_image_are_corners_of_the_crop(g: Geometry, width: int, h
 @given(geometries(), st.integers(16, 8000), st.integers(16, 8000), st.booleans(), st.booleans())
 @example(Geometry(5, 0, 0, 1, 8844), 16, 494, False, False)
 @settings(max_examples=1000)
-def test_the_full_size_is_among_those_that_a_image_implies(
+def test_the_full_size_is_among_those_that_an_image_implies(
     g: Geometry, width: int, height: int, up: bool, crop_first: bool
 ) -> None:
-    """However a server rounds, and whichever of crop and downscale comes first."""
+    """For any rounding of the server, and any order of crop and downscale."""
 
     def shrink(length: int, permyriads: int) -> int:
         steps = [(permyriads, PERMYRIAD), (1, g.downscale)]

@@ -1,4 +1,4 @@
-"""What the plots draw is what the manifest says."""
+"""The plots show the values of the manifest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ splits: {by: time, block: 1h, fractions: {train: 0.7, test: 0.3}}
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Over the night on which clocks go back, with one camera's last day missing."""
+    """A dataset over the end of daylight saving time. The last day of one camera is missing."""
     folder = tmp_path_factory.mktemp("plots")
     text = (CONFIGS / "demo-site.yaml").read_text().split("\ncameras:")[0] + "\ncameras:\n"
     for uuid, name, hours in (
@@ -63,7 +63,7 @@ def test_coverage_counts_by_the_cameras_own_clock(dataset: Dataset) -> None:
         key = frame.camera_name, frame.local_time.hour
         expected[key] = expected.get(key, 0) + 1
     assert {(cameras[y], x): int(n) for (y, x), n in np.ndenumerate(drawn) if n} == expected
-    # The hour that comes twice on the night on which clocks go back.
+    # The hour that occurs twice at the end of daylight saving time.
     assert expected["dock-north", 1] == 12
     assert sorted(int(text.get_text()) for text in axes.texts) == sorted(expected.values())
 
@@ -88,7 +88,7 @@ def test_the_timeline_has_every_planned_frame_once(dataset: Dataset) -> None:
 def test_measures_have_every_frame_once(dataset: Dataset) -> None:
     axes: Any
     for axes in plots.plot_measures(dataset).axes[:2]:
-        # The outlines of the histograms: every second corner begins a bin.
+        # The outlines of the histograms: every second corner is the start of a bin.
         assert sum(patch.get_xy()[1:-1:2, 1].sum() for patch in axes.patches) == len(dataset)
 
 

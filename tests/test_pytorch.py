@@ -19,7 +19,7 @@ from rhombus_dataset.errors import UsageError
 from rhombus_dataset.pytorch import FrameDataset, FrameStream
 
 pytestmark = [
-    # torch's own: forking where threads are, and what its loaders warn of themselves.
+    # Warnings of torch about forks of processes with threads, and of its loaders.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
     pytest.mark.filterwarnings("ignore::UserWarning:torchdata"),
@@ -64,7 +64,7 @@ def test_streams_give_every_frame_once_over_all(dataset: Dataset, workers: int, 
     assert seen == collections.Counter(ids(dataset))
 
 
-def test_each_epoch_has_another_order_also_for_workers_that_live_on(dataset: Dataset) -> None:
+def test_each_epoch_has_another_order_also_with_persistent_workers(dataset: Dataset) -> None:
     stream = FrameStream(dataset, name_of, seed=1)
     loader = DataLoader(stream, batch_size=None, num_workers=2, persistent_workers=True)
     orders = []
@@ -95,7 +95,7 @@ def test_even_ranks_get_equally_many(dataset: Dataset, world_size: int, epoch: i
 
 
 @given(st.integers(0, 60))
-def test_a_stream_goes_on_at_every_step(dataset: Dataset, steps: int) -> None:
+def test_a_stream_resumes_at_every_step(dataset: Dataset, steps: int) -> None:
     part = dataset[:60]
     whole = list(FrameStream(part, name_of, seed=3))
     first = FrameStream(part, name_of, seed=3)
@@ -107,7 +107,7 @@ def test_a_stream_goes_on_at_every_step(dataset: Dataset, steps: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stateful_loader_goes_on_within_an_epoch(dataset: Dataset, workers: int) -> None:
+def test_a_stateful_loader_resumes_within_an_epoch(dataset: Dataset, workers: int) -> None:
     def loader() -> Any:
         return StatefulDataLoader(FrameStream(dataset[:200], name_of, seed=3), batch_size=8, num_workers=workers)
 
@@ -120,9 +120,9 @@ def test_a_stateful_loader_goes_on_within_an_epoch(dataset: Dataset, workers: in
     assert seen + [name for batch in second for name in batch] == whole
 
 
-def test_a_state_of_another_stream_is_refused_and_both_are_told(dataset: Dataset) -> None:
+def test_a_state_of_another_stream_is_refused_and_both_are_shown(dataset: Dataset) -> None:
     state = FrameStream(dataset, seed=3).state_dict()
-    with pytest.raises(UsageError, match="seed 3, here 4"):
+    with pytest.raises(UsageError, match="seed: expected 4, got 3"):
         FrameStream(dataset, seed=4).load_state_dict(state)
     with pytest.raises(UsageError, match="frames"):
         FrameStream(dataset[:5], seed=3).load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What was built opens in the tools that people use, as it is."""
+"""Datasets can be read by common tools without conversion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 import rhombus_dataset
-from rhombus_dataset.quality.summary import info
+from rhombus_dataset.api import info
 from tests.conftest import CONFIGS
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # their dependencies' own, at import
+    warnings.simplefilter("ignore")  # warnings of their dependencies, at import
     import datasets
     import mlcroissant
 
@@ -128,8 +128,8 @@ def croissant(path: Path, caplog: pytest.LogCaptureFixture) -> Any:
     with caplog.at_level("WARNING"):
         opened = mlcroissant.Dataset(path / "croissant.json")
     assert not opened.metadata.issues.errors
-    # It passes files that lack what the specification requires, so that is looked at here. Who publishes it, and
-    # when, is not ours to say.
+    # mlcroissant accepts files without required fields, so they are checked here. The publisher and the date are
+    # not known to the package.
     described = json.loads((path / "croissant.json").read_text())
     for name in ("@context", "name", "description", "url", "license", "distribution", "recordSet"):
         assert described[name], name

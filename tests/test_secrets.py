@@ -1,4 +1,4 @@
-"""Promise 9: the key is in nothing that a build writes or prints, whatever goes wrong."""
+"""Promise 9: the key is in no file and no output of a build, for any failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.scripted_server import Answer, Asked, scripted_server
 
 KEY = "rhk-4f9a1c77e2-do-not-tell"
 
-# As verbose as it gets: every logger, the HTTP library's own dump, and locals in tracebacks.
+# Maximum verbosity: all loggers, the dump of http.client, and local variables in tracebacks.
 VERBOSE = """
 import http.client, logging, sys
 logging.basicConfig(level=logging.DEBUG)

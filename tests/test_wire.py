@@ -1,4 +1,4 @@
-"""The contract with the API: what is sent, and how every kind of answer is read."""
+"""The contract with the API: the request, and the meaning of every kind of response."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_is_no_video_uuid_is_refused(bad: str) -> None:
         wire.canonical_uuid(bad)
 
 
-def test_an_answer_with_a_image() -> None:
+def test_an_answer_with_an_image() -> None:
     assert wire.parse_reply(200, with_image()) == wire.Image(IMAGE, "image/jpeg")
     told = wire.parse_reply(200, with_image(status="AVAILABLE", error=False, warningMsg="clock  drift"))
     assert told == wire.Image(IMAGE, "image/jpeg", "clock drift")
@@ -74,7 +74,7 @@ def test_permanent_statuses_mean_that_there_is_no_such_frame(status: str) -> Non
 
 
 @pytest.mark.parametrize("status", [*sorted(wire.TRANSIENT_STATUSES), "A_STATUS_OF_TOMORROW"])
-def test_other_statuses_are_kept_as_they_came_and_tried_again(status: str) -> None:
+def test_other_statuses_are_kept_and_retried(status: str) -> None:
     expected = wire.Transient(status, camera_down=status in wire.CAMERA_DOWN_STATUSES)
     assert wire.parse_reply(200, answer(status=status, frameData=None)) == expected
 
@@ -96,7 +96,7 @@ def test_the_rules_for_answers_without_a_status() -> None:
     [b"", b"<html>busy</html>", b"[]", b'{"frameData": "@@@@"}', b'{"frameData": "QUJ"}',
      b'{"frameData": ""}', b'{"frameData": 7}', b'{"status": "AVAILABLE"}', b'{"frameData": "QU\\nJD"}'],
 )  # fmt: skip
-def test_garbage_is_worth_another_try_and_never_a_image(body: bytes) -> None:
+def test_invalid_answers_are_transient_and_never_an_image(body: bytes) -> None:
     assert isinstance(wire.parse_reply(200, body), wire.Transient)
 
 

@@ -1,4 +1,4 @@
-"""Small videos made on the spot: every frame differs from its neighbours and says which one it is."""
+"""Generated small videos. Each frame differs from its neighbours and encodes its number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 
 def image(number: int, width_px: int = 320, height_px: int = 240) -> npt.NDArray[np.uint8]:
-    """Frame ``number``: uint8, (H, W, 3), RGB."""
+    """Return frame ``number``: uint8, (H, W, 3), RGB."""
     rgb = np.full((height_px, width_px, 3), 40, np.uint8)
     rgb[:, :, 1] = np.linspace(30, 120, width_px).astype(np.uint8)
     left, top = number * 29 % (width_px - 60), number * 17 % (height_px - 60)
@@ -31,7 +31,7 @@ def write_video(
     codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> None:
-    """A video whose frames are shown at ``times`` (seconds, ascending).
+    """Write a video whose frames are displayed at ``times`` (seconds, ascending).
 
     Codecs other than H.264 count time in frames, so ``times`` must be steady there.
     """

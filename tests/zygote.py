@@ -1,4 +1,4 @@
-"""Runs the real command many times from one warm process, and kills it where it is told to.
+"""Runs the real command many times from one warm process, and kills it at given points.
 
 Started as a program: reads one JSON object a line, answers with one. ``kill_after_s`` kills the command by SIGKILL
 from outside, ``kill_at`` from within, at the n-th time that it is about to change the file system (a write to a
@@ -24,7 +24,7 @@ HOOKED = ("writev", "fsync", "fdatasync", "ftruncate")
 
 
 class Zygote:
-    """The warm process, from outside."""
+    """A handle on the warm process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Zygote:
 
 
 def serve() -> None:
-    # Whatever the command imports late is warm, too.
+    # Modules that the command imports late.
     import cv2  # noqa: F401
     import pandas  # noqa: F401
 

@@ -17,7 +17,7 @@ from rhombus_dataset.imaging.jpeg import encode_rgb, mask_pixels
 TILE_PX: Final = 400
 """Width of an image on the sheet, in pixels: the names of crops stay readable."""
 MAX_TILES: Final = 200
-"""Maximum number of images on a sheet: 200 give about 6,200 x 4,300 pixels."""
+"""Maximum number of images on a sheet: 200 give about 6,200 x 4,000 pixels."""
 _MARGIN_PX: Final = 12
 _CAPTION_PX: Final = 46
 _COLOURS: Final = ((255, 196, 0), (0, 214, 255), (255, 92, 168), (120, 255, 90), (190, 140, 255))

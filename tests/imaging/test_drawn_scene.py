@@ -1,4 +1,4 @@
-"""The drawn scene: day and night, things that move, quiet stretches, and a stamp that can be read back."""
+"""The drawn scene: day and night, moving objects, empty periods, and a stamp that can be read."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_the_stamp_survives_jpeg_and_downscaling(
     assert read_stamp(image, geometry) == Stamp(camera_code(camera), timestamp_ms)
 
 
-def test_what_carries_no_stamp_reads_as_none() -> None:
+def test_an_image_without_stamp_reads_as_none() -> None:
     rgb = draw(CAMERA, NOON_MS, 0)
     assert read_stamp(rgb[:600]) is None
     assert read_stamp(rgb, Geometry(1, 0, 0, 5000, 10000)) is None
     assert read_stamp(np.zeros((720, 1280, 3), np.uint8)) is not read_stamp(rgb)
 
 
-def test_a_image_is_a_pure_function_of_camera_and_time() -> None:
+def test_an_image_is_a_pure_function_of_camera_and_time() -> None:
     assert np.array_equal(draw(CAMERA, NOON_MS, 0), draw(CAMERA, NOON_MS, 0))
     assert not np.array_equal(draw(CAMERA, NOON_MS, 0), draw(CAMERA, NOON_MS + 1, 0))
     assert not np.array_equal(draw(CAMERA, NOON_MS, 0), draw("B" * 22, NOON_MS, 0))
@@ -63,7 +63,7 @@ def test_day_is_brighter_than_night_by_the_local_clock(zone_hours: int) -> None:
     assert day[:680].mean() > 2 * night[:680].mean()
 
 
-def test_there_are_quiet_stretches_and_others_where_things_move() -> None:
+def test_there_are_empty_periods_and_periods_with_movement() -> None:
     moving = []
     for minute in range(0, 360, 2):
         pair = [draw(CAMERA, NOON_MS + minute * 60_000 + ms, 0)[420:680].astype(int) for ms in (0, 700)]
@@ -74,8 +74,8 @@ def test_there_are_quiet_stretches_and_others_where_things_move() -> None:
     assert "xx" in runs
 
 
-def test_the_truth_about_passers_is_what_is_drawn() -> None:
-    """Where nobody is said to be, the image is that of the empty scene, but for its clock and its strip."""
+def test_the_ground_truth_is_what_is_drawn() -> None:
+    """Where the ground truth is empty, the image is the empty scene, except for its clock and its strip."""
     camera, start_ms = CAMERA, NOON_MS
     moments = [start_ms + 1_000 * i for i in range(600)]
     empty = next(t for t in moments if not visible_objects(camera, t))
@@ -91,9 +91,9 @@ def test_the_truth_about_passers_is_what_is_drawn() -> None:
             left, right = (round(x * WIDTH_PX / 10_000) for x in (passer.x, passer.x + passer.width))
             top, bottom = (round(y * HEIGHT_PX / 10_000) for y in (passer.y, passer.y + passer.height))
             inside[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2] = True
-        # The light moves a little within ten minutes.
+        # The light changes a little within ten minutes.
         assert (np.abs(draw(camera, moment, 0).astype(int) - background)[changed & ~inside] <= 3).all()
-        # At the edge, a box may hold no more than air.
+        # At the edge, a box may show only background.
         if any(passer.x > 0 and passer.x + passer.width < 10_000 for passer in visible_objects(camera, moment)):
             assert (changed & inside).any()
     assert kinds == {"vehicle", "person"}

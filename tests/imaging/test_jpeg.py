@@ -1,4 +1,4 @@
-"""Damage is found; measures are what their definitions say; masks cover and leak nothing."""
+"""Damage is detected, measures match their definitions, masks cover everything they touch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_truncated_image_is_found_wherever_it_ends(image: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["zeroed", "dropped", "duplicated"])
 def test_damage_in_the_middle_is_found(kind: str) -> None:
-    """The kinds that ``cv2.imdecode`` turns into an image."""
+    """Kinds of damage for which ``cv2.imdecode`` returns an image."""
     whole = jpeg_of(5, 1280, 720)
     middle = len(whole) // 2
     part = whole[middle : middle + 2000]
@@ -139,7 +139,7 @@ GEOMETRIES = st.sampled_from(
 def test_no_pixel_that_a_mask_touches_shows(
     polygon: list[tuple[int, int]], geometry: Geometry, width: int, height: int
 ) -> None:
-    """Promise 4: rounded outward. Points of the outline and of the triangles that the corners span."""
+    """Promise 4: masks are rounded outward. Tested on points of the outline and of triangles of its corners."""
     painted = jpeg.mask_pixels([tuple(polygon)], geometry, width, height)
     corners = [geometry.from_full(x, y, width, height) for x, y in polygon]
     closed = [*corners, corners[0]]
@@ -158,13 +158,13 @@ def test_no_pixel_that_a_mask_touches_shows(
 
 
 @given(POLYGONS, st.integers(8, 90), st.integers(8, 90))
-def test_a_mask_hides_no_more_than_it_must(polygon: list[tuple[int, int]], width: int, height: int) -> None:
-    """What is painted lies within two pixels of the filled outline that OpenCV draws."""
+def test_a_mask_covers_no_more_than_needed(polygon: list[tuple[int, int]], width: int, height: int) -> None:
+    """All painted pixels are within two pixels of the filled outline that OpenCV draws."""
     painted = jpeg.mask_pixels([tuple(polygon)], Geometry(), width, height)
     corners = np.rint([[x * width * 8 / 10000, y * height * 8 / 10000] for x, y in polygon]).astype(np.int32)
     fine = np.zeros((height * 8 + 8, width * 8 + 8), np.uint8)
     cv2.fillPoly(fine, [corners], 1)
-    for i in range(1, len(corners) - 1):  # what the outline winds around, too
+    for i in range(1, len(corners) - 1):  # areas inside the outline, too
         cv2.fillPoly(fine, [corners[[0, i, i + 1]]], 1)
     drawn = fine.reshape(height + 1, 8, width + 1, 8).max(axis=(1, 3))
     near = cv2.dilate(drawn, np.ones((5, 5), np.uint8))[:height, :width].astype(bool)
@@ -184,7 +184,7 @@ def test_a_painted_mask_is_black_and_the_rest_stays(image: bytes) -> None:
     assert np.abs(before[200:, 340:].astype(int) - after[200:, 340:]).mean() < 3
 
 
-def test_a_mask_outside_the_crop_leaves_the_bytes_as_they_came(image: bytes) -> None:
+def test_a_mask_outside_the_crop_leaves_the_bytes_unchanged(image: bytes) -> None:
     """Promise 4: bytes verbatim."""
     corner = ((0, 0), (2000, 0), (2000, 2000), (0, 2000))
     geometry = Geometry(1, 5000, 5000, 5000, 5000)

@@ -39,7 +39,7 @@ UNUSUAL = [
     ("America/St_Johns", "2006-10-29"),  # back at one past midnight: Sunday, Saturday, Sunday
     ("Africa/Casablanca", "2026-02-15"),
     ("Africa/Casablanca", "2026-03-22"),
-    ("Pacific/Apia", "2011-12-30"),  # a day that never was
+    ("Pacific/Apia", "2011-12-30"),  # a day that the zone skips
     ("Asia/Kathmandu", "2026-06-01"),
     ("UTC", "2026-06-01"),
 ]
@@ -54,7 +54,7 @@ def wall_clock(zone: str, at_ms: int) -> dt.datetime:
 
 
 def first_minute(zone: str, local: dt.datetime) -> int:
-    """The first UTC minute, counted one by one, at which the clock shows ``local`` or later."""
+    """Return the first UTC minute at which the local time is ``local`` or later, by trying every minute."""
     near = local_clock_ms(local) // MINUTE_MS
     return next(
         minute * MINUTE_MS
@@ -158,7 +158,7 @@ def test_local_days_begin_at_the_first_instant_of_their_date(zone: str, date: st
 @settings(max_examples=60, deadline=None)
 @given(place=st.sampled_from(UNUSUAL), minute=st.integers(-1440, 2880))
 def test_a_local_time_is_its_first_instant(place: tuple[str, str], minute: int) -> None:
-    """Of an hour shown twice, the first; of one that is skipped, the moment of the skip."""
+    """In a repeated hour, it is in the first one; in a skipped hour, the time of the change."""
     zone, date = place
     local = dt.datetime.fromisoformat(date) + dt.timedelta(minutes=minute)
     assert moment_ms(LocalTime(local=local), zone) == first_minute(zone, local)

@@ -139,7 +139,7 @@ def test_ten_mistakes_get_ten_errors_with_the_right_lines(tmp_path: Path) -> Non
         ({"name": "../../etc/passwd"}, "expected letters, digits"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_for_people(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_errors_are_readable(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     found = problems(changed(**changes), tmp_path)
     assert any(message in text for _, text in found), found
     for _, text in found:
@@ -149,7 +149,7 @@ def test_mistakes_are_told_for_people(tmp_path: Path, changes: dict[str, Any], m
 
 
 @pytest.mark.parametrize("name", ["plan.yaml", "nested.yaml"])
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_does_not_exist_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidFile, match="No such file"):
         load_plan(tmp_path / name, NOW_MS)
 

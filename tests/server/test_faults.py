@@ -1,4 +1,4 @@
-"""The server's faults, and what a build makes of each of them."""
+"""The injected faults of the server, and the outcome of a build with each of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.building import circuit_breaker
 from rhombus_dataset.building import fetch as fetch_module
 from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.frame import FrameRequest, Status
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.api import info
-from rhombus_dataset.api import verify
 from rhombus_dataset.server.faults import Faults
 from rhombus_dataset.server.run import running_server, serve
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS, InjectedFault, Site, SiteQuota, load_site
@@ -45,7 +44,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Four cameras that show a small clip over and over."""
+    """Four cameras that repeat a short clip."""
     folder = tmp_path_factory.mktemp("site")
     write_video(folder / "clip.avi", [Fraction(i, 25) for i in range(50)], codec="mjpeg")
     path = folder / "site.yaml"
@@ -76,7 +75,7 @@ def plan_of(folder: Path, url: str, frames: int, **limits: object) -> Path:
 
 @pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - {"throttle", "trickle", "stall"}))
 def test_each_fault_ends_as_an_outcome_of_its_frame(site: Site, tmp_path: Path, kind: str) -> None:
-    """One of four cameras meets the fault every time; the others never do."""
+    """All requests of one camera have the fault, and none of the other three."""
     faulty = dataclasses.replace(site, faults=(InjectedFault(kind=kind, rate=1, camera="A" * 22),))
     with running_server(faulty) as url:
         outcome = rhombus_dataset.build(plan_of(tmp_path, url, 4, tries=2), tmp_path / "out")
@@ -99,7 +98,7 @@ def test_an_answer_that_takes_too_long_is_an_outcome_too(site: Site, tmp_path: P
 
 
 def expected_outcome(faults: Faults, request: FrameRequest) -> tuple[Status, int]:
-    """What the rules call for: the outcome, and after how many requests."""
+    """Return the expected outcome, and the expected number of requests."""
     tries = requests = 0
     while True:
         requests += 1
@@ -146,7 +145,7 @@ def test_a_build_through_every_fault_is_complete_and_asks_no_more_than_its_rules
 
 
 def test_a_minute_under_a_quota_uses_nearly_all_of_it(site: Site, tmp_path: Path) -> None:
-    """At least 97 % of what is allowed, and fewer than 1 % of the requests refused."""
+    """At least 97 % of the allowed requests are sent, and fewer than 1 % are refused."""
     quota = SiteQuota(requests_per_second=20, burst=200)
     allowed = 200 + 20 * 60
     with running_server(dataclasses.replace(site, quota=quota)) as url:
@@ -181,12 +180,12 @@ def test_two_builds_on_one_key_share_the_quota_and_back_off(site: Site, tmp_path
         seconds = time.monotonic() - began_s
     print(f"two builds of 240 frames in {seconds:.1f} s, {refused} refused")
     assert sum(refused) <= 0.05 * 480
-    # Together they are held to what is allowed; how they share it is a law in test_quota.py.
+    # Together they keep the limit. How they share it is tested in test_rate_limiter.py.
     assert 1.02 * (40 + 40 * seconds) >= 480
 
 
 def test_many_clients_at_once_do_not_fill_the_servers_memory(site: Site, tmp_path: Path) -> None:
-    """In a process of its own, so that its memory is told from the clients'."""
+    """In a separate process, so that its memory can be measured apart from that of the clients."""
     command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(site.path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -220,7 +219,7 @@ def test_which_request_meets_a_fault_is_decided_by_request_and_attempt() -> None
     assert forward != {r.timestamp_ms: Faults(faults, 2).next(r) for r in requests}
 
 
-def test_faults_stand_in_the_site_file_and_mistakes_in_them_are_told(tmp_path: Path) -> None:
+def test_faults_are_in_the_site_file_and_mistakes_in_them_are_reported(tmp_path: Path) -> None:
     text = (CONFIGS / "demo-site.yaml").read_text()
     good = tmp_path / "good.yaml"
     good.write_text(
@@ -237,6 +236,6 @@ def test_faults_stand_in_the_site_file_and_mistakes_in_them_are_told(tmp_path: P
 
 
 @pytest.mark.parametrize("fault", ["nonsense=1", "stall=much", "stall=2"])
-def test_a_wrong_fault_on_the_command_line_is_told(fault: str) -> None:
+def test_a_wrong_fault_on_the_command_line_is_reported(fault: str) -> None:
     with pytest.raises(UsageError, match=fault.split("=", maxsplit=1)[0]):
         serve(CONFIGS / "demo-site.yaml", port=0, faults=[fault])

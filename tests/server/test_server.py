@@ -1,4 +1,4 @@
-"""The local server speaks the API: every field, every error in the API's own form."""
+"""The local server implements the API: all fields, and errors in the format of the API."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_it_binds_beyond_loopback_only_with_keys(tmp_path: Path) -> None:
         serve(site, host="0.0.0.0", port=0)
 
 
-def test_a_port_that_is_taken_is_told(demo_url: str) -> None:
+def test_a_port_that_is_taken_is_reported(demo_url: str) -> None:
     with pytest.raises(UsageError, match=r"cannot listen on 127\.0\.0\.1"):
         serve(CONFIGS / "demo-site.yaml", port=urlsplit(demo_url).port or 0)
     for port in (-1, 65536, 70000):
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_told(demo_url: str) -> None:
             serve(CONFIGS / "demo-site.yaml", port=port)
 
 
-def test_without_keys_nobody_is_asked_for_one(tmp_path: Path) -> None:
+def test_without_keys_in_the_site_no_key_is_needed(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text((CONFIGS / "demo-site.yaml").read_text().replace("api_keys: [local-key]", ""))
     with running_server(load_site(site)) as url:
@@ -168,7 +168,7 @@ def test_without_keys_nobody_is_asked_for_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_says_where_it_listens_and_ends_without_a_traceback(number: signal.Signals) -> None:
+def test_serve_prints_where_it_listens_and_ends_without_a_traceback(number: signal.Signals) -> None:
     command = [
         sys.executable,
         "-m",
@@ -190,7 +190,7 @@ def test_serve_says_where_it_listens_and_ends_without_a_traceback(number: signal
     assert time.monotonic() - start_s < 15
 
 
-def test_a_wrong_site_file_gets_all_its_mistakes_with_their_lines(tmp_path: Path) -> None:
+def test_a_wrong_site_file_gets_all_its_errors_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(
         """\

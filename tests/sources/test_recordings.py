@@ -1,4 +1,4 @@
-"""The frame on screen at a millisecond: the right one, wherever and however it is asked for."""
+"""The frame on screen at a millisecond is the right one, for any file and any order of requests."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def test_many_threads_get_the_right_frames_and_few_files_stay_open(tmp_path: Pat
     footage.close()
 
 
-def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+def test_what_is_no_video_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"not a video" * 100)
     with pytest.raises(UnreadableVideo, match=r"a\.mp4"):
         Footage().index(tmp_path / "a.mp4")
 
 
-def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_file_that_is_incomplete_gives_its_whole_frames(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mkv"
     write_video(whole, STEADY)
     cut = tmp_path / "cut.mkv"
@@ -124,13 +124,17 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_say_when_its_frames_are_shown_is_refused(tmp_path: Path) -> None:
-    """Such a file gave wrong images without a word."""
+    """Such files gave wrong images without an error."""
     write_video(tmp_path / "b-frames.avi", STEADY, b_frames=2)
     write_video(tmp_path / "bare.264", STEADY)
     write_video(tmp_path / "part.ts", STEADY)
     part = (tmp_path / "part.ts").read_bytes()
     (tmp_path / "joined.ts").write_bytes(part + part)
-    for name, reason in [("b-frames.avi", "B-frames"), ("bare.264", "have no display time"), ("joined.ts", "times go back")]:
+    for name, reason in [
+        ("b-frames.avi", "B-frames"),
+        ("bare.264", "have no display time"),
+        ("joined.ts", "times go back"),
+    ]:
         with pytest.raises(UnreadableVideo, match=rf"{name}.*{reason}.*convert it"):
             Footage().index(tmp_path / name)
 
@@ -166,7 +170,7 @@ def test_damage_gives_the_same_answers_in_any_order(tmp_path: Path, codec: str, 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> Iterator[tuple[str, dict[str, Path]]]:
-    """The made videos and the real clips as cameras of one site, over HTTP."""
+    """Generated videos and real clips as cameras of one site, over HTTP."""
     folder = tmp_path_factory.mktemp("site")
     paths: dict[str, Path] = {}
     for name in ("b-frames.mp4", "uneven.mkv"):
@@ -212,7 +216,7 @@ GEOMETRIES = [
 
 
 def test_every_presentation_time_over_http_is_the_right_frame(served: tuple[str, dict[str, Path]]) -> None:
-    """Nearer to the frame that plain decoding gives than to either neighbour, wherever those differ."""
+    """It is more similar to the frame of sequential decoding than to its neighbours, where those differ."""
     url, paths = served
     for uuid, path in paths.items():
         times, frames = decoded(path)

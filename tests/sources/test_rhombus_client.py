@@ -1,4 +1,4 @@
-"""How the cloud is asked: within the caps, over verified TLS, through the proxy that the user has set."""
+"""Requests to the cloud: within the limits, over verified TLS, through the configured proxy."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def tls_server(certificate: trustme.LeafCert) -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that does not trust us is no error here."""
+            """A client that does not trust the certificate is no error here."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
@@ -113,7 +113,7 @@ def test_a_certificate_for_another_name_is_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_the_users_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain proxy gets the whole address in the request line; the answer comes through it."""
+    """A plain proxy gets the full URL in the request line, and forwards the response."""
     for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with scripted_server(lambda _: frame_answer(jpeg(1))) as proxy:

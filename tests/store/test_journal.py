@@ -1,4 +1,4 @@
-"""Promise 6: what was received is found again, whatever became of the process or of the file's end."""
+"""Promise 6: received frames are read back, also after a crash or with an incomplete end of the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def without_image(frame: Outcome) -> Outcome:
 
 
 @given(st.lists(frames(), max_size=6))
-def test_what_goes_in_comes_out(received: list[Outcome]) -> None:
+def test_what_is_appended_is_read_back(received: list[Outcome]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal" / "a.journal"
         write(path, received)
@@ -65,7 +65,7 @@ def test_what_goes_in_comes_out(received: list[Outcome]) -> None:
 
 
 @given(st.lists(frames(), min_size=1, max_size=5), st.integers(0, 10**6))
-def test_a_torn_tail_is_cut_off_and_all_before_it_stays(received: list[Outcome], cut: int) -> None:
+def test_a_torn_tail_is_cut_off_and_earlier_records_are_kept(received: list[Outcome], cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.journal"
         ends = []
@@ -101,7 +101,7 @@ def test_damage_is_never_taken_for_a_frame(received: list[Outcome], at: int, fli
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_at_all_are_survived(content: bytes) -> None:
+def test_any_bytes_are_tolerated(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.journal"
         path.write_bytes(content)
@@ -125,7 +125,7 @@ def test_many_open_shards_need_few_open_files(tmp_path: Path) -> None:
     assert all(len(Journals(tmp_path, "digest").recover(f"s{shard}")[0]) == 2 for shard in range(300))
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="a part of the path is a file"):
         Journal(tmp_path / "file" / "a.journal", "d", "s").append(0, Outcome(Status.MISSING, reason="x"))
