@@ -1,4 +1,4 @@
-"""Labels on a dataset, as if people had drawn them: boxes on every third frame, of all views, and some classes."""
+"""Labels for tests: boxes on every third frame, of all views, and classes of some images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rhombus_dataset.labels.importer import LabelsOutcome
 
 
 def coco_of(dataset: Path) -> dict[str, Any]:
-    """A COCO file: persons, cars, and busy images."""
+    """Return a COCO file with persons, cars, and busy images."""
     rng = random.Random(5)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -33,7 +33,7 @@ def coco_of(dataset: Path) -> dict[str, Any]:
 
 
 def label(dataset: Path) -> LabelsOutcome:
-    """Import them, as made by ana."""
+    """Import these labels, with the author ana."""
     file = dataset.parent / "people.json"
     file.write_text(json.dumps(coco_of(dataset)))
     return rhombus_dataset.import_labels(dataset, file, made_by="ana")

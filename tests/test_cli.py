@@ -111,7 +111,7 @@ def test_a_wrong_key_a_dead_host_and_a_wrong_folder_are_told(tmp_path: Path, dem
     assert "the API refuses the key" in errors
     assert "wrong-key" not in errors
     _, errors = run(*arguments, code=2, RHOMBUS_API_KEY="")
-    assert "set RHOMBUS_API_KEY" in errors
+    assert "set the environment variable RHOMBUS_API_KEY" in errors
     _, errors = run("info", tmp_path, code=1)
     assert "no dataset here" in errors
     (tmp_path / "file").write_text("")
@@ -142,7 +142,7 @@ def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
     assert verify(tmp_path / "demo").problems == ()
     card = (tmp_path / "demo" / "README.md").read_text().split("---\n", 2)[2].strip()
     assert (ROOT / "DATA_CARD.md").read_text().strip() == card, "run scripts/data-card"
-    commands = [shlex.split(line) for line in out.split("Three things")[1].splitlines()[1:] if line]
+    commands = [shlex.split(line) for line in out.split("Three commands")[1].splitlines()[1:] if line]
     assert len(commands) == 3
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)

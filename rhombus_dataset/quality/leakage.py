@@ -36,7 +36,7 @@ stays. Such look-alikes are a mistake in the splits more often than images of a 
 MAX_PAIRS: Final = 200
 """Pairs that each comparison step keeps as examples, the most alike first. It limits memory, not the counts."""
 EXAMPLES: Final = 3
-"""Example pairs of two splits in the result of ``verify``: enough to look at."""
+"""Example pairs of two splits in the result of ``verify``: enough to check by hand."""
 COLUMNS: Final = ("frame_id", "camera_uuid", "view", "split", "timestamp", "status", "dhash", "sha256")
 """Columns of the manifest that this module reads."""
 

@@ -112,7 +112,7 @@ class ShardCheck:
         name = layout.data_file(self._shard.stem)
         path = self._folder / name
         if not path.is_file():
-            self._problem(name, "missing, though its manifest slice is there")
+            self._problem(name, "missing, although its manifest slice exists")
             return
         found = sha256_of(path)
         if found != header.data_sha256:
@@ -144,7 +144,7 @@ class ShardCheck:
         name = layout.data_folder(self._shard.stem)
         folder = self._folder / name
         if not folder.is_dir():
-            self._problem(name, "missing, though its manifest slice is there")
+            self._problem(name, "missing, although its manifest slice exists")
             return
         ids = ok.column("frame_id").to_pylist()
         expected = {layout.JPEG_METADATA_FILE, *(f"{frame_id}.jpg" for frame_id in ids)}

@@ -1,7 +1,7 @@
-"""Reads an export with its format's own tools, and prints what they saw as JSON.
+"""Read an export with its format's own tools, and print the labels as JSON.
 
-Run by the interpreter of an environment of its own (scripts/importers): these tools pin old versions of packages
-that this project needs newer.
+It runs in a separate environment (scripts/importers), because these tools need older versions of some packages than
+this project.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def by_datumaro(path: str, name: str) -> dict[str, Any]:
     labels = [label.name for label in dataset.categories()[kinds.label]]
     frames: dict[str, list[Any]] = {}
     for item in dataset:
-        said = frames.setdefault(FRAME_ID.search(item.id).group(), [])  # type: ignore[union-attr]
+        labels_of_frame = frames.setdefault(FRAME_ID.search(item.id).group(), [])  # type: ignore[union-attr]
         for annotation in item.annotations:
             box = annotation.get_bbox() if annotation.type == kinds.bbox else None
-            said.append([labels[annotation.label], box and [float(value) for value in box]])
+            labels_of_frame.append([labels[annotation.label], box and [float(value) for value in box]])
     return {"frames": frames}
 
 
@@ -39,7 +39,7 @@ def by_label_studio(path: str) -> dict[str, Any]:
     frames: dict[str, list[Any]] = {}
     exported = []
     for number, task in enumerate(json.loads(Path(path, "tasks.json").read_text())):
-        said = frames.setdefault(task["data"]["frame_id"], [])
+        labels_of_frame = frames.setdefault(task["data"]["frame_id"], [])
         for prediction in task["predictions"]:
             problems = interface.validate_prediction(prediction, return_errors=True)
             if problems:
@@ -47,7 +47,7 @@ def by_label_studio(path: str) -> dict[str, Any]:
             for result in prediction["result"]:
                 value = result["value"]
                 if result["type"] == "choices":
-                    said.append([value["choices"][0], None])
+                    labels_of_frame.append([value["choices"][0], None])
                 else:
                     unit = result["original_width"] / 100, result["original_height"] / 100
                     box = [
@@ -56,8 +56,8 @@ def by_label_studio(path: str) -> dict[str, Any]:
                         value["width"] * unit[0],
                         value["height"] * unit[1],
                     ]
-                    said.append([value["rectanglelabels"][0], box])
-        # What a person gets who accepts the predictions, and exports.
+                    labels_of_frame.append([value["rectanglelabels"][0], box])
+        # The export of a person who accepted the predictions.
         accepted = [
             {
                 "id": 1,

@@ -1,4 +1,4 @@
-"""Labels out to other tools and back: the same boxes on the same frames, for full and cropped views."""
+"""Labels exported and imported again: the same boxes on the same frames, for full and cropped views."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def same(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> N
 
 def test_labels_are_joined_to_their_frames_in_pixels_and_in_permyriads(labelled: Path) -> None:
     dataset = rhombus_dataset.open_dataset(labelled)
-    said = coco_of(labelled)
-    names = {image["id"]: image["file_name"].removesuffix(".jpg") for image in said["images"]}
+    coco = coco_of(labelled)
+    names = {image["id"]: image["file_name"].removesuffix(".jpg") for image in coco["images"]}
     expected: dict[str, int] = {}
-    for annotation in said["annotations"]:
+    for annotation in coco["annotations"]:
         expected[names[annotation["image_id"]]] = expected.get(names[annotation["image_id"]], 0) + 1
     assert {frame.frame_id: len(frame.annotations) for frame in dataset if frame.annotations} == expected
     assert {frame.view for frame in dataset if frame.annotations} == {"full", "door"}
@@ -98,12 +98,12 @@ def test_labels_are_joined_to_their_frames_in_pixels_and_in_permyriads(labelled:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_out_and_back_the_same_boxes_are_on_the_same_frames(
+def test_exported_and_imported_boxes_are_on_the_same_frames(
     thousand: Path, labelled: Path, exported: Path, importers: str, tmp_path: Path, to: str
 ) -> None:
     dataset = rhombus_dataset.open_dataset(labelled)
     expected = labels_of(dataset)
-    boxes = {frame: [said for said in labels if said[1] is not None] for frame, labels in expected.items()}
+    boxes = {frame: [label for label in labels if label[1] is not None] for frame, labels in expected.items()}
     boxes = {frame: labels for frame, labels in boxes.items() if labels}
     if to == "yolo":  # which has no classes of whole images
         expected = boxes
@@ -135,20 +135,20 @@ def test_out_and_back_the_same_boxes_are_on_the_same_frames(
     assert rhombus_dataset.verify(back).problems == ()
 
 
-def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path) -> None:
+def test_labels_that_match_nothing_are_skipped_and_listed(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
     manifest = pd.read_parquet(path / "manifest")
-    gone = manifest.loc[manifest["status"] == "missing", "frame_id"].iloc[0]
-    said = coco_of(path)
-    known = said["images"][0]["file_name"]
-    said["images"] += [
+    missing = manifest.loc[manifest["status"] == "missing", "frame_id"].iloc[0]
+    coco = coco_of(path)
+    known = coco["images"][0]["file_name"]
+    coco["images"] += [
         {"id": "a", "file_name": "holiday.jpg", "width": 10, "height": 10},
-        {"id": "b", "file_name": f"{gone}.jpg", "width": 10, "height": 10},
+        {"id": "b", "file_name": f"{missing}.jpg", "width": 10, "height": 10},
         {"id": "c", "file_name": f"task_7/{known}", "width": 0, "height": 10},
         {"id": "d", "file_name": f"\ud800\n{known}", "width": 10, "height": 10},
     ]
-    said["annotations"] = [
+    coco["annotations"] = [
         {"id": 1, "image_id": "a", "category_id": 1, "bbox": [1, 1, 2, 2]},
         {"id": 2, "image_id": "b", "category_id": 1, "bbox": [1, 1, 2, 2]},
         {"id": 3, "image_id": 0, "category_id": 1, "bbox": [1, 1, 0, 2]},
@@ -156,12 +156,12 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
         {"id": 6, "image_id": "d", "category_id": 1, "bbox": [10, 1, 2, 2]},
         {"id": 5, "image_id": 0, "category_id": 2, "bbox": [1, 1, 1, 2], "score": 0.5, "made_by": "model-3"},
     ]
-    (tmp_path / "labels.json").write_text(json.dumps(said))
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
     assert (outcome.boxes, outcome.classes, outcome.frames) == (1, 0, 1)
     assert [(label.image, label.problem) for label in outcome.skipped] == [
         ("holiday.jpg", "its name holds no frame_id of this dataset"),
-        (f"{gone}.jpg", "the frame is missing"),
+        (f"{missing}.jpg", "the frame is missing"),
         (known, "its box is empty"),
         (f"task_7/{known}", "its image has no size"),
         (f"? {known}", "its box lies beside the image"),
@@ -173,8 +173,8 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
     (kept,) = pd.read_parquet(path / "annotations").to_dict("records")
     assert (kept["confidence"], kept["made_by"], kept["label"]) == (0.5, "model-3", "car")
     # Importing again under the name replaces.
-    said["annotations"] = said["annotations"][-1:]
-    (tmp_path / "labels.json").write_text(json.dumps(said))
+    coco["annotations"] = coco["annotations"][-1:]
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
     again = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
     assert (again.boxes, again.skipped, again.skipped_file) == (1, (), None)
     assert len(rhombus_dataset.open_dataset(path).annotations()) == 1
@@ -182,12 +182,12 @@ def test_what_matches_nothing_is_listed_and_kept(thousand: Path, tmp_path: Path)
     assert "model-3" in (path / "README.md").read_text()
 
 
-def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
+def test_shapes_that_are_not_boxes_are_skipped(tmp_path: Path) -> None:
     xml = """<annotations><version>1.1</version><image id="0" name="x.jpg" width="10" height="10">
     <polygon label="car" points="1,1;2,2;3,1"/><box label="car" xtl="1" ytl="1" xbr="2" ybr="2" rotation="30"/>
     <box label="car" xtl="1" ytl="1" xbr="4" ybr="2"/><tag label="busy"/></image></annotations>"""
     (tmp_path / "a.xml").write_text(xml)
-    assert [(said.label, said.box, said.problem) for said in read_labels(tmp_path / "a.xml")] == [
+    assert [(label.label, label.box, label.problem) for label in read_labels(tmp_path / "a.xml")] == [
         ("car", None, "a polygon, where boxes and tags are taken"),
         ("car", None, "a turned box, where boxes and tags are taken"),
         ("car", (1, 1, 3, 1), None),
@@ -202,16 +202,16 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
         {"data": {"image": "y.jpg"}, "annotations": [{"result": [{}], "was_cancelled": True}]},
     ]
     (tmp_path / "a.json").write_text(json.dumps(tasks))
-    assert [said.problem for said in read_labels(tmp_path / "a.json")] == [
+    assert [label.problem for label in read_labels(tmp_path / "a.json")] == [
         "a polygonlabels, where boxes and choices are taken",
         "a turned box, where boxes and choices are taken",
     ]
-    said = {
+    coco = {
         "images": [{"id": 1, "file_name": "x.jpg", "width": 9, "height": 9}],
         "categories": [{"id": 1, "name": "car"}],
         "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 2, 2, 3, 1]]}],
     }
-    (tmp_path / "b.json").write_text(json.dumps(said))
+    (tmp_path / "b.json").write_text(json.dumps(coco))
     assert [one.problem for one in read_labels(tmp_path / "b.json")] == [
         "an outline without a box, where boxes and classes are taken"
     ]
@@ -226,7 +226,7 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.json", "{", "not JSON"),
         ("a.json", "{}", "neither COCO"),
@@ -242,13 +242,13 @@ def test_shapes_that_are_no_boxes_are_told(tmp_path: Path) -> None:
         ("data.yaml", "names: {", "names"),
     ],
 )
-def test_a_file_that_is_not_of_its_format_is_one_clear_error(
-    thousand: Path, tmp_path: Path, name: str, content: str | None, told: str
+def test_a_malformed_file_is_one_clear_error(
+    thousand: Path, tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     path = tmp_path if name == "data.yaml" else tmp_path / name
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         list(read_labels(path))
 
 
@@ -283,10 +283,10 @@ def test_any_json_is_labels_or_an_error(
         path = folder / f"{name}.json"
         path.write_text(json.dumps(content))
         try:
-            said = list(read_labels(path))
+            labels = list(read_labels(path))
         except UsageError:
             continue
-        assert all(isinstance(one.image, str) for one in said)
+        assert all(isinstance(one.image, str) for one in labels)
 
 
 HOSTILE = "</a>\x00\x01 |\n\ud800\"'&<b>\u202e" + "x" * 100
@@ -295,11 +295,11 @@ HOSTILE = "</a>\x00\x01 |\n\ud800\"'&<b>\u202e" + "x" * 100
 def test_no_label_breaks_a_format(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
-    said = coco_of(path)
-    said["categories"] = [{"id": n, "name": f"{HOSTILE[:-n]}{n}"} for n in (1, 2, 3)]
-    for annotation in said["annotations"]:
+    coco = coco_of(path)
+    coco["categories"] = [{"id": n, "name": f"{HOSTILE[:-n]}{n}"} for n in (1, 2, 3)]
+    for annotation in coco["annotations"]:
         annotation["made_by"] = HOSTILE
-    (tmp_path / "labels.json").write_text(json.dumps(said))
+    (tmp_path / "labels.json").write_text(json.dumps(coco))
     outcome = rhombus_dataset.import_labels(path, tmp_path / "labels.json")
     assert outcome.skipped == ()
     rhombus_dataset.report(path)
@@ -317,25 +317,25 @@ def test_no_label_breaks_a_format(thousand: Path, tmp_path: Path) -> None:
     assert len(list(read_labels(tmp_path / "cvat" / "annotations.xml"))) == outcome.boxes + outcome.classes
 
 
-def test_what_is_erased_takes_its_labels_and_the_report_along(thousand: Path, tmp_path: Path) -> None:
+def test_erasing_frames_deletes_their_labels_and_the_report(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
     label(path)
     rhombus_dataset.report(path)
     dataset = rhombus_dataset.open_dataset(path)
-    gone = set(dataset.filter("camera_name == 'dock-north'").to_arrow().column("frame_id").to_pylist())
-    said = coco_of(path)
-    for image in said["images"]:
+    erased = set(dataset.filter("camera_name == 'dock-north'").to_arrow().column("frame_id").to_pylist())
+    coco = coco_of(path)
+    for image in coco["images"]:
         image["width"] = 0  # all are skipped
-    (tmp_path / "wrong.json").write_text(json.dumps(said))
+    (tmp_path / "wrong.json").write_text(json.dumps(coco))
     assert rhombus_dataset.import_labels(path, tmp_path / "wrong.json", name="wrong").skipped
     rhombus_dataset.erase(path, "dock-north")
     assert not (path / "report.html").exists()
     for file in (path / "annotations").iterdir():
         if file.suffix == ".parquet":
-            assert not gone & set(pd.read_parquet(file)["frame_id"])
+            assert not erased & set(pd.read_parquet(file)["frame_id"])
         else:
-            assert not any(frame_id in file.read_text() for frame_id in gone)
+            assert not any(frame_id in file.read_text() for frame_id in erased)
     assert len(rhombus_dataset.open_dataset(path).annotations()) > 0
     assert rhombus_dataset.verify(path).problems == ()
 
