@@ -50,7 +50,7 @@ def init(path: Path) -> None:
     """Write a commented starter plan to PATH."""
     from rhombus_dataset import api
 
-    click.echo(f"{api.init(path)}: a starter plan. Edit it, then: rhombus-dataset plan {path}")
+    click.echo(f"{api.init(path)}: starter plan written. Edit it, then run: rhombus-dataset plan {path}")
 
 
 @main.command()
@@ -92,7 +92,10 @@ def schema() -> None:
 @click.option("--url", help="Base address of the API, instead of the plan's.")
 @_json_option
 def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool) -> None:
-    """Show what a build of PLAN would fetch: frames, requests, bytes and time. Builds nothing."""
+    """Show what a build of PLAN would fetch.
+
+    Frames, requests, bytes and time. Nothing is built.
+    """
     from rhombus_dataset import api
 
     summary = api.dry_run(plan, out)
@@ -167,15 +170,15 @@ def build(
             }
         )
     else:
-        told = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        by_status = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
         click.echo(
-            f"{out}: {outcome.committed_shards} of {outcome.shards} shards, "
-            f"{outcome.planned} frames planned ({told or 'none committed yet'}), "
-            f"{outcome.requests} requests in {outcome.seconds:.1f} s"
+            f"{out}: {outcome.committed_shards:,} of {_counted(outcome.shards, 'shard')}, "
+            f"{_counted(outcome.planned, 'frame')} planned ({by_status or 'none committed yet'}), "
+            f"{_counted(outcome.requests, 'request')} in {outcome.seconds:.1f} s"
         )
     if not outcome.complete:
         again = "".join(f" --retry {status}" for status in retry) + (f" --reuse {reuse}" if reuse else "")
-        click.echo(f"stopped; to go on: rhombus-dataset build {plan} --out {out}{again}", err=True)
+        click.echo(f"stopped. To resume: rhombus-dataset build {plan} --out {out}{again}", err=True)
         sys.exit(stopper.exit_code)
 
 
@@ -183,7 +186,10 @@ def build(
 @click.argument("dataset", type=_PATH)
 @_json_option
 def info(dataset: Path, as_json: bool) -> None:
-    """Show what the dataset in the folder DATASET contains."""
+    """Show what a dataset contains.
+
+    DATASET is its folder.
+    """
     from rhombus_dataset.api import info as read_info
 
     found = read_info(dataset)
@@ -202,7 +208,10 @@ def info(dataset: Path, as_json: bool) -> None:
 )
 @_json_option
 def verify(dataset: Path, repair: bool, as_json: bool) -> None:
-    """Check every hash, count and image of the dataset in the folder DATASET."""
+    """Check every hash, count and image of a dataset.
+
+    DATASET is its folder.
+    """
     from rhombus_dataset import api
 
     report = api.verify(dataset, repair=repair)
@@ -221,9 +230,9 @@ def verify(dataset: Path, repair: bool, as_json: bool) -> None:
 @click.option("--to", "end", metavar="TIME", help="End, excluded.")
 @_json_option
 def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_json: bool) -> None:
-    """Delete the frames of a camera from the dataset in the folder DATASET, permanently.
+    """Delete frames of a camera permanently.
 
-    Their rows stay in the manifest, with status `erased`.
+    DATASET is the folder of the dataset. The rows stay in the manifest, with status `erased`.
     """
     from rhombus_dataset import api
 
@@ -232,8 +241,8 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
         _print_json({"camera": outcome.camera_name, "rows": outcome.rows, "shards": outcome.shards})
     else:
         click.echo(
-            f"{dataset}: {outcome.rows:,} rows of {outcome.camera_name} are erased; "
-            f"{outcome.shards:,} shards were written anew"
+            f"{dataset}: erased {_counted(outcome.rows, 'row')} of {outcome.camera_name}, "
+            f"rewrote {_counted(outcome.shards, 'shard')}"
         )
 
 
@@ -241,7 +250,10 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
 @click.argument("dataset", type=_PATH)
 @_json_option
 def report(dataset: Path, as_json: bool) -> None:
-    """Write report.html into the folder DATASET: coverage, failures, measures, images and splits."""
+    """Write an HTML report of a dataset.
+
+    The file is report.html in the folder DATASET. It shows coverage, failures, measures, images and splits.
+    """
     from rhombus_dataset import api
 
     path = api.report(dataset)
@@ -266,7 +278,10 @@ def report(dataset: Path, as_json: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @_json_option
 def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as_json: bool) -> None:
-    """Write the dataset in the folder DATASET in the format of another tool."""
+    """Export a dataset for another tool.
+
+    DATASET is its folder.
+    """
     from rhombus_dataset import api
     from rhombus_dataset.dataset import open_dataset
 
@@ -277,7 +292,7 @@ def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as
     if as_json:
         _print_json({"out": str(out), "format": to, "frames": len(frames)})
     else:
-        click.echo(f"{out}: {len(frames):,} frames as {to}")
+        click.echo(f"{out}: {_counted(len(frames), 'frame')} as {to}")
 
 
 @main.command("import-labels")
@@ -289,7 +304,10 @@ def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as
 @click.option("--made-by", metavar="WHO", help="Author of the labels, if the file names none.")
 @_json_option
 def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | None, as_json: bool) -> None:
-    """Add LABELS (a COCO, Label Studio or CVAT file, or a YOLO folder) to the dataset in the folder DATASET."""
+    """Add labels of another tool to a dataset.
+
+    DATASET is its folder. LABELS is a COCO, Label Studio or CVAT file, or a YOLO folder.
+    """
     from rhombus_dataset import api
 
     outcome = api.import_labels(dataset, labels, name=name, made_by=made_by)
@@ -297,13 +315,14 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
         _print_json(outcome.to_json())
     else:
         click.echo(
-            f"{outcome.file}: {outcome.boxes:,} boxes and {outcome.classes:,} classes of {outcome.frames:,} frames"
+            f"{outcome.file}: {outcome.boxes:,} {'box' if outcome.boxes == 1 else 'boxes'} and "
+            f"{outcome.classes:,} {'class' if outcome.classes == 1 else 'classes'} "
+            f"of {_counted(outcome.frames, 'frame')}"
         )
         for label in outcome.skipped[:10]:
             click.echo(f"skipped: {label.image}: {label.label!r}: {label.problem}", err=True)
-        if count := len(outcome.skipped):
-            skipped = f"{count:,} {'label' if count == 1 else 'labels'} skipped"
-            click.echo(f"{skipped}; see {outcome.skipped_file}", err=True)
+        if outcome.skipped:
+            click.echo(f"{_counted(len(outcome.skipped), 'label')} skipped; see {outcome.skipped_file}", err=True)
     if outcome.skipped:
         sys.exit(1)
 
@@ -327,7 +346,10 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
 )
 @click.option("--fault-seed", type=int, help="Seed that decides which requests get a fault.")
 def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed: int | None) -> None:
-    """Serve the camera cloud's API from the video files of the site file SITE."""
+    """Serve the API of the camera cloud from video files.
+
+    SITE is a site file: it describes the cameras and their recordings.
+    """
     try:
         from rhombus_dataset.server.run import serve as run
     except ModuleNotFoundError:
@@ -338,7 +360,10 @@ def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed:
 @main.command()
 @click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Folder of the dataset.")
 def demo(out: Path) -> None:
-    """Start a local server with drawn demo cameras, and build a dataset from it."""
+    """Build a dataset from drawn demo cameras.
+
+    A local server serves them. No account is needed.
+    """
     from rhombus_dataset.demo import run_demo
 
     run_demo(out)
@@ -366,7 +391,11 @@ class _Stopper:
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.event.set()
-        os.write(2, b"\nstopping: finishing what is in flight (again: leave at once)\n")
+        os.write(2, b"\nstopping: waiting for the requests in flight (press Ctrl-C again to exit at once)\n")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _print_json(value: Any) -> None:

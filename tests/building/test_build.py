@@ -347,7 +347,7 @@ def test_ctrl_c_commits_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
         process = subprocess.Popen(command(plan, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130, errors
-        assert f"to go on: rhombus-dataset build {plan}" in errors
+        assert f"To resume: rhombus-dataset build {plan}" in errors
         assert "Traceback" not in errors
         asked = len(server.asked)
         assert asked < 60
@@ -373,7 +373,7 @@ def test_sigterm_exits_143_and_a_second_ctrl_c_leaves_at_once_and_loses_nothing(
         process = subprocess.Popen(command(plan, tmp_path / "one"), stderr=subprocess.PIPE, text=True)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 143, errors
-        assert errors.count("to go on") == 1
+        assert errors.count("To resume") == 1
         server.asked.clear()
         signals[:] = [signal.SIGINT, signal.SIGINT]
         stalling.set()
