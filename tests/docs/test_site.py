@@ -168,6 +168,14 @@ def test_every_strategy_and_its_plan_are_named(site: Path) -> None:
         assert (CONFIGS / f"{strategy}.yaml").exists()
 
 
+def test_the_tests_that_the_pages_name_exist() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = [name for path in SOURCES for name in re.findall(r"`(test_promise_\w+)`", path.read_text())]
+    assert named
+    for name in named:
+        assert f"def {name}(" in code
+
+
 def test_the_references_are_generated() -> None:
     """No page repeats by hand what another one generates."""
     for page, marker in (
