@@ -186,10 +186,7 @@ def build(
 @click.argument("dataset", type=_PATH)
 @_json_option
 def info(dataset: Path, as_json: bool) -> None:
-    """Show what a dataset contains.
-
-    DATASET is its folder.
-    """
+    """Show what a dataset contains. DATASET is its folder."""
     from rhombus_dataset.api import info as read_info
 
     found = read_info(dataset)
@@ -208,10 +205,7 @@ def info(dataset: Path, as_json: bool) -> None:
 )
 @_json_option
 def verify(dataset: Path, repair: bool, as_json: bool) -> None:
-    """Check every hash, count and image of a dataset.
-
-    DATASET is its folder.
-    """
+    """Check every hash, count and image of a dataset. DATASET is its folder."""
     from rhombus_dataset import api
 
     report = api.verify(dataset, repair=repair)
@@ -278,10 +272,7 @@ def report(dataset: Path, as_json: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @_json_option
 def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as_json: bool) -> None:
-    """Export a dataset for another tool.
-
-    DATASET is its folder.
-    """
+    """Export a dataset for another tool. DATASET is its folder."""
     from rhombus_dataset import api
     from rhombus_dataset.dataset import open_dataset
 
@@ -360,10 +351,7 @@ def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed:
 @main.command()
 @click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Folder of the dataset.")
 def demo(out: Path) -> None:
-    """Build a dataset from drawn demo cameras.
-
-    A local server serves them. No account is needed.
-    """
+    """Build a dataset from drawn demo cameras, served by a local server. No account is needed."""
     from rhombus_dataset.demo import run_demo
 
     run_demo(out)
