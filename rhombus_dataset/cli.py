@@ -351,7 +351,7 @@ def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed:
 @main.command()
 @click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Folder of the dataset.")
 def demo(out: Path) -> None:
-    """Build a dataset from drawn demo cameras, served by a local server. No account is needed."""
+    """Build a dataset from drawn demo cameras. A local server serves them: no account is needed."""
     from rhombus_dataset.demo import run_demo
 
     run_demo(out)

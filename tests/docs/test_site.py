@@ -107,6 +107,7 @@ def test_every_command_and_option_is_described(site: Path) -> None:
     for name, command in main.commands.items():
         section = page.split(f'<h2 id="{name}"')[1].split("<h2")[0]
         assert command.help
+        assert not command.get_short_help_str(60).endswith("..."), f"{name}: its first sentence is too long"
         assert html.escape(" ".join(command.help.split("\n\n")[0].split()), quote=False) in section
         for parameter in command.params:
             if isinstance(parameter, click.Option):
