@@ -99,6 +99,10 @@ class SourceFailing(BuildError):
     """The API answers, but returns hardly any frame. Continuing would waste the quota."""
 
 
+class QuotaExhausted(BuildError):
+    """The API asks to wait longer than the plan's limits.max_wait."""
+
+
 class OtherDataset(BuildError):
     """The output folder holds a dataset of another plan."""
 

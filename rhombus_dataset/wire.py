@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,8 +47,14 @@ MAX_ATTEMPTS_WITHOUT_STATUS: Final = 3
 """Maximum attempts after an error without a status: it may mean that there is no footage."""
 REASON_LENGTH: Final = 200
 """Maximum characters of a text of the API in a manifest, a log or a message."""
+EXCERPT_LENGTH: Final = 80
+"""Maximum characters of a body that is not JSON in a reason: enough to recognise an HTML page."""
 MAX_RETRY_AFTER_S: Final = 86_400.0
-"""Maximum seconds that a Retry-After is followed: a server that asks for more than a day has an error."""
+"""Maximum seconds of a Retry-After. It bounds arithmetic only: a build ends long before, by its plan's max_wait."""
+MIN_SECRET_PIECE: Final = 8
+"""Characters of the API key that may not appear in a row anywhere: fewer are too common to be a part of the key."""
+KEY_MARK: Final = "[key]"
+"""Stands in a text for the API key, or for a piece of it."""
 
 
 def canonical_uuid(uuid: str) -> str:
@@ -150,37 +157,64 @@ class Unreachable:
 Reply = Image | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
 
 
-def parse_reply(http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0) -> Reply:
+def outside_text(text: str, secret: str = "") -> str:
+    """Return a text that came from a server as one short, printable line, without the API key ``secret``.
+
+    Every text of every reply passes through here before it is used. The key is removed first, with all pieces of 8
+    characters or more, and only then the text is cut: a cut through the key would hide it from the search.
+    """
+    clean = _without_secret(text[: 8 * REASON_LENGTH], secret)
+    clean = "".join(c if c.isprintable() else " " for c in clean)
+    return " ".join(clean.split())[:REASON_LENGTH]
+
+
+def _without_secret(text: str, secret: str) -> str:
+    size = min(MIN_SECRET_PIECE, len(secret))
+    pieces = {secret[i : i + size] for i in range(len(secret) - size + 1)} if size else set()
+    if not any(piece in text for piece in pieces):
+        return text
+    found = [False] * len(text)
+    for i in range(len(text) - size + 1):
+        if text[i : i + size] in pieces:
+            found[i : i + size] = [True] * size
+    parts = itertools.groupby(zip(text, found, strict=True), key=lambda pair: pair[1])
+    return "".join(KEY_MARK if is_secret else "".join(c for c, _ in part) for is_secret, part in parts)
+
+
+def parse_reply(
+    http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0, secret: str = ""
+) -> Reply:
     """Return the meaning of a response of ``getExactFrameData``, for both ways in which it reports errors.
 
     ``retry_after``: the header ``Retry-After``, in seconds or as an HTTP date. ``now_s``: the time in epoch
-    seconds, from which such a date is counted.
+    seconds, from which such a date is counted. ``secret``: the API key. It is in no text of the reply, whatever the
+    server repeats; an image that contains it is refused.
     """
     if http_status == 429:
         return Throttled(_retry_after_s(retry_after, now_s))
     if http_status in (401, 403):
-        return Denied(http_status, _http_reason(http_status, body))
+        return Denied(http_status, _http_reason(http_status, body, secret))
     if 300 <= http_status < 400:
         return Rejected(f"HTTP {http_status}: the server redirects, and redirects are refused")
     if http_status >= 500 or http_status == 408:
-        return Transient(_http_reason(http_status, body), camera_down=True)
+        return Transient(_http_reason(http_status, body, secret), camera_down=True)
     if not 200 <= http_status < 300:
-        return Rejected(_http_reason(http_status, body))
-    return _parse_success(body)
+        return Rejected(_http_reason(http_status, body, secret))
+    return _parse_success(body, secret)
 
 
-def _parse_success(body: bytes) -> Reply:
+def _parse_success(body: bytes, secret: str) -> Reply:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Transient(f"the answer is not JSON: {_excerpt(body)}")
+        return Transient(f"the answer is not JSON: {_excerpt(body, secret)}")
     if not isinstance(answer, dict):
-        return Transient(f"the answer is not a JSON object: {_excerpt(body)}")
+        return Transient(f"the answer is not a JSON object: {_excerpt(body, secret)}")
     status = answer.get("status")
     data = answer.get("frameData")
-    note = _text(answer, "errorMsg") or _text(answer, "responseMessage")
+    note = _text(answer, "errorMsg", secret) or _text(answer, "responseMessage", secret)
     if status is not None and status != AVAILABLE:
-        reason = _printable(str(status)) or "a status without a name"
+        reason = outside_text(str(status), secret) or "a status without a name"
         if reason in PERMANENT_STATUSES:
             return NoFrame(reason)
         return Transient(reason, camera_down=reason in CAMERA_DOWN_STATUSES)
@@ -198,45 +232,42 @@ def _parse_success(body: bytes) -> Reply:
         return Transient("frameData is not valid base64")
     if not image:
         return Transient("frameData is empty")
-    mime_type = answer.get("mimeType")
+    if secret and secret.encode() in image:
+        return Transient("the image contains the API key, and is not stored")
     return Image(
         image,
-        mime_type if isinstance(mime_type, str) else "image/jpeg",
-        _text(answer, "warningMsg"),
+        _text(answer, "mimeType", secret) or "image/jpeg",
+        _text(answer, "warningMsg", secret),
     )
 
 
-def _text(answer: dict[str, Any], key: str) -> str | None:
+def _text(answer: dict[str, Any], key: str, secret: str) -> str | None:
     value = answer.get(key)
-    return _printable(value) or None if isinstance(value, str) else None
+    return outside_text(value, secret) or None if isinstance(value, str) else None
 
 
-def _printable(text: str) -> str:
-    """Return a text of the server as one short, printable line, safe for terminals, logs and manifests."""
-    clean = "".join(c if c.isprintable() else " " for c in text[: 4 * REASON_LENGTH])
-    return " ".join(clean.split())[:REASON_LENGTH]
-
-
-def _http_reason(http_status: int, body: bytes) -> str:
+def _http_reason(http_status: int, body: bytes, secret: str) -> str:
     text = ""
     try:
         answer = orjson.loads(body)
         if isinstance(answer, dict):
-            text = _text(answer, "errorMsg") or _text(answer, "msg") or ""
+            text = _text(answer, "errorMsg", secret) or _text(answer, "msg", secret) or ""
     except orjson.JSONDecodeError:
-        text = _excerpt(body)
+        text = _excerpt(body, secret)
     return f"HTTP {http_status}: {text}" if text else f"HTTP {http_status}"
 
 
-def _excerpt(body: bytes) -> str:
-    return _printable(body[:80].decode("utf-8", "replace"))
+def _excerpt(body: bytes, secret: str) -> str:
+    return outside_text(body[: 8 * REASON_LENGTH].decode("utf-8", "replace"), secret)[:EXCERPT_LENGTH]
 
 
 def _retry_after_s(value: str | None, now_s: float) -> float:
     seconds = 1.0
     text = (value or "").strip()
-    if text.isascii() and text.isdecimal():
-        seconds = float(text[:12])
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text, re.ASCII):
+        seconds = float(text)
+    elif text.isascii() and text.isdecimal():
+        seconds = MAX_RETRY_AFTER_S
     elif text:
         with contextlib.suppress(ValueError, OverflowError):
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - now_s

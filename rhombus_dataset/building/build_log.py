@@ -38,6 +38,9 @@ class BuildLog(BuildEvents):
     def on_retry(self, request: FrameRequest, reason: str) -> None:
         self._write("retry", camera=request.camera_uuid, timestamp_ms=request.timestamp_ms, reason=reason)
 
+    def on_wait(self, seconds: float) -> None:
+        self._write("wait", seconds=seconds)
+
     def on_torn_journal(self, shard: Shard, cut_bytes: int) -> None:
         self._write("torn", name=shard.stem, cut_bytes=cut_bytes)
 

@@ -23,6 +23,9 @@ class BuildEvents:
     def on_retry(self, request: FrameRequest, reason: str) -> None:
         """An attempt for a frame failed, and another one follows."""
 
+    def on_wait(self, seconds: float) -> None:
+        """The API asks all requests to wait (429)."""
+
     def on_torn_journal(self, shard: Shard, cut_bytes: int) -> None:
         """The last ``cut_bytes`` of the journal of ``shard`` were incomplete and were removed."""
 
@@ -53,6 +56,10 @@ class EventGroup(BuildEvents):
     def on_retry(self, request: FrameRequest, reason: str) -> None:
         for listener in self._listeners:
             listener.on_retry(request, reason)
+
+    def on_wait(self, seconds: float) -> None:
+        for listener in self._listeners:
+            listener.on_wait(seconds)
 
     def on_torn_journal(self, shard: Shard, cut_bytes: int) -> None:
         for listener in self._listeners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import random
 import threading
@@ -23,7 +24,9 @@ BACKOFF_BASE_S: Final = 1.0
 BACKOFF_CAP_S: Final = 60.0
 """The longest pause before a retry, in seconds."""
 ATTEMPTS_FOR_DAMAGE: Final = 3
-"""Attempts for a damaged image: it may have been damaged in transit. After them the frame is `corrupt`."""
+"""How often the same damaged bytes may come. Then they are damaged in the cloud, and the frame is `corrupt`. Bytes
+that were damaged in transit differ each time: for them, the attempts of the frame decide.
+"""
 UNREACHABLE_LIMIT_S: Final = 60.0
 """Seconds without an answer after which a host that has answered before stops the build."""
 UNREACHABLE_AT_START_S: Final = 10.0
@@ -68,12 +71,14 @@ class Fetcher:
         max_attempts: int,
         on_retry: Callable[[FrameRequest, str], None],
         deadline_s: float = 300.0,
+        on_wait: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._rate_limiter = rate_limiter
         self._max_attempts = max_attempts
         self._on_retry = on_retry
+        self._on_wait = on_wait
         self._deadline_s = deadline_s
         self._clock = clock
         self._random = random.Random()
@@ -96,6 +101,8 @@ class Fetcher:
         """
         unreachable = 0
         spent_s = 0.0
+        # How often each answer came that no retry may improve: the same damaged bytes, or the same kind of error.
+        repeats: collections.Counter[str] = collections.Counter()
         while True:
             sent_s = self._rate_limiter.acquire()
             with self._counting:
@@ -112,16 +119,19 @@ class Fetcher:
             unreachable = 0
             if isinstance(reply, wire.Throttled):
                 self._on_retry(request, f"429, Retry-After {reply.retry_after_s:g} s")
-                self._rate_limiter.throttled(sent_s, reply.retry_after_s)
+                if self._rate_limiter.throttled(sent_s, reply.retry_after_s):
+                    self._on_wait(reply.retry_after_s)
                 continue
+            self._rate_limiter.answered()
             if isinstance(reply, wire.Denied):
                 if reply.http_status == 401:
                     raise AccessRefused(access_advice(reply.reason))
                 return Refused(reply.reason)
             spent_s += self._clock() - began_s
-            outcome, allowed = self._judge(reply, request, masks)
+            outcome, kind, allowed = self._judge(reply, request, masks)
+            repeats[kind] += 1
             is_down = isinstance(reply, wire.Transient) and reply.camera_down
-            is_last = attempts + 1 >= min(allowed, self._max_attempts)
+            is_last = repeats[kind] >= allowed or attempts + 1 >= self._max_attempts
             if not on_attempt(outcome.reason if is_down else None, attempts + 1 if is_last else 0):
                 self._on_retry(request, outcome.reason or "")
                 return Deferred(attempts)
@@ -145,25 +155,31 @@ class Fetcher:
         with self._counting:
             return self._requests
 
-    def _judge(self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]) -> tuple[Outcome, int]:
-        """Return the outcome if there is no further attempt, and the most attempts that this kind of reply
-        deserves.
+    def _judge(
+        self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]
+    ) -> tuple[Outcome, str, int]:
+        """Return the outcome if there is no further attempt, the kind of reply, and how often it may come.
+
+        Damaged images are of one kind if their bytes are equal: then the damage is not from the transfer.
         """
         match reply:
             case wire.Image(image=image, mime_type=mime_type, warning=warning):
                 if mime_type not in jpeg.MIME_TYPES:
                     reason = f"not a JPEG but {mime_type[:80]}"
-                    return Outcome(Status.CORRUPT, reason=reason), ATTEMPTS_FOR_DAMAGE
-                try:
-                    return stored_frame(image, masks, request, warning), 1
-                except jpeg.DamagedImage as error:
-                    return Outcome(Status.CORRUPT, reason=str(error)[:200]), ATTEMPTS_FOR_DAMAGE
+                else:
+                    try:
+                        return stored_frame(image, masks, request, warning), "ok", 1
+                    except jpeg.DamagedImage as error:
+                        reason = str(error)[:200]
+                kind = f"damaged {hashlib.sha256(image).hexdigest()}"
+                return Outcome(Status.CORRUPT, reason=reason), kind, ATTEMPTS_FOR_DAMAGE
             case wire.NoFrame(reason=reason):
-                return Outcome(Status.MISSING, reason=reason), 1
+                return Outcome(Status.MISSING, reason=reason), "missing", 1
             case wire.Transient(reason=reason, max_attempts=max_attempts):
-                return Outcome(Status.FAILED, reason=reason), max_attempts or self._max_attempts
+                kind = "transient" if max_attempts is None else "transient, limited"
+                return Outcome(Status.FAILED, reason=reason), kind, max_attempts or self._max_attempts
             case wire.Rejected(reason=reason):
-                return Outcome(Status.FAILED, reason=reason), 1
+                return Outcome(Status.FAILED, reason=reason), "rejected", 1
             case _:
                 raise TypeError(f"unexpected reply {type(reply).__name__}")
 

@@ -67,7 +67,9 @@ def build_dataset(
     limits = plan.source.limits
     with open_source(plan, options.url) as source:
         # One rate limiter for all passes: the quota does not begin anew.
-        rate_limiter = RateLimiter(limits.requests_per_second, limits.burst, stop)
+        rate_limiter = RateLimiter(
+            limits.requests_per_second, limits.burst, stop, max_wait_s=limits.max_wait / 1000
+        )
         retry = frozenset(map(Status, options.retry))
         context = BuildContext(out, source, rate_limiter, limits, stop, events, retry, options.reuse)
         text = plan_file.read_bytes()

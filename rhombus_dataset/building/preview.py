@@ -40,7 +40,9 @@ def write_preview(plan: Plan, count: int, image: Path, url: str | None, now_ms: 
     schedule = sample(resolve(previewed, now_ms))
     limits = plan.source.limits
     with open_source(plan, url) as source:
-        rate_limiter = RateLimiter(limits.requests_per_second, limits.burst, threading.Event())
+        rate_limiter = RateLimiter(
+            limits.requests_per_second, limits.burst, threading.Event(), max_wait_s=limits.max_wait / 1000
+        )
         fetcher = Fetcher(source, rate_limiter, _ATTEMPTS, lambda *_: None)
         rows = sorted({i * len(schedule) // count for i in range(min(count, len(schedule)))})
         tiles = [_tile(plan, schedule, row, fetcher) for row in rows]

@@ -16,6 +16,8 @@ from rhombus_dataset.planning.schedule import Schedule, Shard
 
 LINE_INTERVAL_S: Final = 10.0
 """Seconds between two lines where the output is not a terminal."""
+LONG_WAIT_S: Final = 10.0
+"""Seconds from which on a wait for the rate limit is shown: shorter ones are usual."""
 
 
 class ProgressDisplay(BuildEvents):
@@ -60,6 +62,10 @@ class ProgressDisplay(BuildEvents):
     def on_note(self, text: str) -> None:
         if self._stream is not None:
             tqdm.write(text, file=self._stream)
+
+    def on_wait(self, seconds: float) -> None:
+        if seconds >= LONG_WAIT_S:
+            self.on_note(f"the API asks to wait {seconds:,.0f} s (429): no frame is requested until then")
 
     def on_torn_journal(self, shard: Shard, cut_bytes: int) -> None:
         self.on_note(

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from rhombus_dataset.errors import QuotaExhausted
+
 DECREASE: Final = 0.9
 """The factor by which a 429 lowers the rate."""
 TRUSTED_DROP: Final = 0.8
@@ -32,7 +34,8 @@ class Stopped(Exception):
 class RateLimiter:
     """Allows at most ``rate_per_s`` requests a second, and up to ``burst`` at once after a pause.
 
-    ``throttled`` delays all threads and lowers the rate, as a 429 demands. Thread-safe. ``clock`` returns monotonic
+    ``throttled`` delays all threads and lowers the rate, as a 429 demands. It raises QuotaExhausted where the
+    threads would wait longer than ``max_wait_s`` without any other answer. Thread-safe. ``clock`` returns monotonic
     seconds.
     """
 
@@ -42,10 +45,13 @@ class RateLimiter:
         burst: int,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        max_wait_s: float = float("inf"),
     ) -> None:
         self._cap_per_s = rate_per_s
         self._burst = burst
         self._stop = stop
+        self._max_wait_s = max_wait_s
+        self._throttled_since_s: float | None = None
         self._clock = clock
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -78,26 +84,43 @@ class RateLimiter:
         finally:
             self._turn.release()
 
-    def throttled(self, sent_s: float, retry_after_s: float) -> None:
+    def answered(self) -> None:
+        """Note an answer that is not a 429."""
+        self._throttled_since_s = None
+
+    def throttled(self, sent_s: float, retry_after_s: float) -> bool:
         """Note that a request whose token was granted at ``sent_s`` got a 429: no token for ``retry_after_s``.
 
-        Of several requests in flight at the same time, only the first lowers the rate.
+        Return whether this makes the threads wait longer than before. Of several requests in flight at the same
+        time, only the first lowers the rate. Raises QuotaExhausted.
         """
         with self._lock:
             now_s = self._clock()
+            if self._throttled_since_s is None:
+                self._throttled_since_s = now_s
+            wait_s = now_s + retry_after_s - self._throttled_since_s
+            if wait_s > self._max_wait_s:
+                raise QuotaExhausted(
+                    f"the API's rate limit leaves nothing for this build: it answers 429 and asks to wait "
+                    f"{retry_after_s:,.0f} s more, {wait_s:,.0f} s in all, and limits.max_wait of the plan is "
+                    f"{self._max_wait_s:,.0f} s. What was received is kept: run the same build again later, or "
+                    "lower limits.requests_per_second, or raise limits.max_wait."
+                )
             self._passed_since -= 1
             rate_per_s = self._rate_per_s(now_s)
-            if now_s + retry_after_s > self._closed_until_s:
+            waits_longer = now_s + retry_after_s > self._closed_until_s
+            if waits_longer:
                 self._closed_until_s = now_s + retry_after_s
                 self._tokens, self._filled_s = 1.0, self._closed_until_s
             if sent_s <= self._learnt_s:
-                return
+                return waits_longer
             measured_per_s = rate_per_s
             if self._known_per_s is not None and now_s > self._learnt_s:
                 measured_per_s = self._passed_since / (now_s - self._learnt_s)
             self._known_per_s = max(min(measured_per_s, rate_per_s), TRUSTED_DROP * rate_per_s)
             self._learnt_s = now_s
             self._passed_since = 0
+            return waits_longer
 
     def sleep(self, seconds: float) -> None:
         """Wait without a token. Raises Stopped when the build stops meanwhile."""

@@ -88,7 +88,12 @@ def _build_round(context: BuildContext, schedule: Schedule) -> BuildOutcome:
         events = EventGroup(log, context.events)
         shared = replace(context, events=events)
         fetcher = Fetcher(
-            context.source, context.rate_limiter, limits.tries, events.on_retry, limits.deadline / 1000
+            context.source,
+            context.rate_limiter,
+            limits.tries,
+            events.on_retry,
+            limits.deadline / 1000,
+            events.on_wait,
         )
         try:
             engine = LocalEngine(shared, schedule, known, fetcher)

@@ -68,6 +68,11 @@ class Limits(Model):
         description="Maximum time for one frame over all attempts and pauses. Waiting after a 429 is not counted.",
         examples=["5m"],
     )
+    max_wait: Annotated[DurationMs, Field(ge=1_000, le=7 * 86_400_000)] = Field(
+        900_000,
+        description="Maximum time that the build waits without an answer because the API says 429. Then it stops.",
+        examples=["15m"],
+    )
     min_success_rate: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.1,
         description="The build stops when the share of its last 200 frames that succeeded is lower. "

@@ -6,9 +6,10 @@ use the ``urllib3`` pool that ``requests`` created, which takes half of the proc
 
 from __future__ import annotations
 
-import dataclasses
+import http.client
 import re
 import time
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,17 @@ from rhombus_dataset.sources.rhombus.http_pool import Adapter, Deadlines
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Maximum length of a response. The largest expected one, a 100 megapixel JPEG in base64, is near 40 MB."""
+_FAILURES: Final = (
+    HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+"""What urllib3 and the parsers below it raise for a malformed response. A chunk size of -5 is a ValueError, for
+example. Whatever it is: it is the reply of one frame, and not the end of the build."""
 
 
 class _Secret(str):
@@ -75,6 +87,7 @@ class RhombusSource:
             "x-auth-scheme": scheme,
             "Content-Type": "application/json",
             "Accept": "application/json",
+            "Accept-Encoding": "identity",  # base64 of a JPEG does not get much smaller
             "User-Agent": "rhombus-dataset",
         }
         if org is not None:
@@ -110,7 +123,7 @@ class RhombusSource:
             self._deadlines.end(call)
         if call.overdue and not isinstance(reply, wire.Image):
             return wire.Transient("no whole answer within the time-out", camera_down=True)
-        return reply if isinstance(reply, wire.Image) else self._scrub(reply)
+        return reply
 
     def _exchange(self, request: FrameRequest) -> wire.Reply:
         try:
@@ -125,16 +138,19 @@ class RhombusSource:
                 timeout=self._timeout,
                 preload_content=False,
             )
-        except (HTTPError, OSError) as error:
-            return _translate(error)
+        except _FAILURES as error:
+            return self._translate(error)
         try:
-            body = self._read(response)
-            if body is None:
-                return wire.Transient(f"the answer is longer than {MAX_BODY_BYTES} bytes")
-            return wire.parse_reply(response.status, body, response.headers.get("Retry-After"), time.time())
-        except (HTTPError, OSError) as error:
+            body = _decompressed(response.headers.get("Content-Encoding", ""), self._read(response))
+        except _Refused as error:
             response.close()
-            return _translate(error, connected=True)
+            return wire.Transient(str(error))
+        except _FAILURES as error:
+            response.close()
+            return self._translate(error, connected=True)
+        response.release_conn()
+        retry_after = response.headers.get("Retry-After")
+        return wire.parse_reply(response.status, body, retry_after, time.time(), self._api_key)
 
     def close(self) -> None:
         """Close all connections. Requests in progress end like after a timeout."""
@@ -142,50 +158,61 @@ class RhombusSource:
         self._session.close()
 
     @staticmethod
-    def _read(response: urllib3.BaseHTTPResponse) -> bytes | None:
+    def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+        """Return the body as it was sent, still compressed. Raises _Refused for one that is too long."""
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and len(length) < 16 and int(length) <= MAX_BODY_BYTES:
-            body = response.read(decode_content=True)
-        else:
-            body = response.read(MAX_BODY_BYTES + 1, decode_content=True)
+            return response.read(decode_content=False)
+        body = response.read(MAX_BODY_BYTES + 1, decode_content=False)
         if len(body) > MAX_BODY_BYTES:
-            response.close()
-            return None
-        response.release_conn()
+            raise _Refused(f"the answer is longer than {MAX_BODY_BYTES} bytes")
         return body
 
-    def _scrub(self, reply: wire.Reply) -> wire.Reply:
-        """Return the reply with the key replaced in its reason: a server may repeat the key in its messages."""
-        reason: str = getattr(reply, "reason", "")
-        if self._api_key not in reason:
-            return reply
-        clean = reason.replace(self._api_key, "[key]")
-        match reply:
-            case wire.NoFrame():
-                return wire.NoFrame(clean)
-            case wire.Transient():
-                return dataclasses.replace(reply, reason=clean)
-            case wire.Denied(http_status=http_status):
-                return wire.Denied(http_status, clean)
-            case _:
-                return wire.Rejected(clean)
+    def _translate(self, error: BaseException, connected: bool = False) -> wire.Reply:
+        """Return the reply that an exception of the network or of the HTTP parser stands for."""
+        cause: BaseException = error
+        if isinstance(error, MaxRetryError) and error.reason is not None:
+            cause = error.reason
+        if isinstance(cause, ReadTimeoutError):
+            return wire.Transient("no answer within the time-out", camera_down=True)
+        if not connected:
+            text = wire.outside_text(_first_line(cause), self._api_key)
+            if isinstance(cause, SSLError):
+                return wire.Unreachable(f"TLS: {text}")
+            # In urllib3, NewConnectionError is a subclass of ConnectTimeoutError for any cause.
+            if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
+                return wire.Unreachable(text)
+            if isinstance(cause, ConnectTimeoutError):
+                return wire.Unreachable("connecting timed out")
+        return wire.Transient(f"the connection broke: {type(cause).__name__}")
 
 
-def _translate(error: HTTPError | OSError, connected: bool = False) -> wire.Reply:
-    cause: BaseException = error
-    if isinstance(error, MaxRetryError) and error.reason is not None:
-        cause = error.reason
-    if isinstance(cause, ReadTimeoutError):
-        return wire.Transient("no answer within the time-out", camera_down=True)
-    if not connected:
-        if isinstance(cause, SSLError):
-            return wire.Unreachable(f"TLS: {_first_line(cause)}")
-        # In urllib3, NewConnectionError is a subclass of ConnectTimeoutError for any cause.
-        if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
-            return wire.Unreachable(_first_line(cause))
-        if isinstance(cause, ConnectTimeoutError):
-            return wire.Unreachable("connecting timed out")
-    return wire.Transient(f"the connection broke: {type(cause).__name__}")
+class _Refused(Exception):
+    """A body that is not read further. The text is the reason."""
+
+
+def _decompressed(encoding: str, body: bytes) -> bytes:
+    """Return the body without its compression. Raises _Refused for one that is too long or that is not known.
+
+    No compression was asked for. A server or a proxy may use gzip all the same. The length is limited while the
+    body is decompressed: 4 MB can become 4 GB.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in ("gzip", "x-gzip", "deflate"):
+        raise _Refused("the answer is compressed in a way that was not asked for")
+    # 32 recognises the headers of gzip and of zlib, the two that these names stand for (RFC 9110, section 8.4.1).
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        plain = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise _Refused("the compression of the answer is damaged") from None
+    if len(plain) > MAX_BODY_BYTES:
+        raise _Refused(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+    if not decompressor.eof:
+        raise _Refused("the answer ends inside its compression")
+    return plain
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ import urllib3.connection
 
 _CHECK_INTERVAL_S: Final = 0.25
 """Seconds between two checks of the deadlines: a request may take that much longer than its timeout."""
+_MAX_INFORMATIONAL: Final = 10
+"""Maximum responses with a status from 102 to 199 before the final one. More than one or two are an attack."""
 _current = threading.local()
 
 
@@ -99,12 +102,26 @@ class _WholeRequest:
             self._parts.append(data)
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips informational responses: http.client does so for 100 only, and a 103 would count as the answer."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MAX_INFORMATIONAL):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 102 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_MAX_INFORMATIONAL} informational responses")
+
+
 class _HTTPConnection(_WholeRequest, urllib3.connection.HTTPConnection):
     debuglevel = 0  # if set on http.client, it would print the key
+    response_class = _FinalResponse
 
 
 class _HTTPSConnection(_WholeRequest, urllib3.connection.HTTPSConnection):
     debuglevel = 0
+    response_class = _FinalResponse
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
