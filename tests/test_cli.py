@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import rhombus_dataset
+from rhombus_dataset.api import verify
 from rhombus_dataset.cli import main
 from rhombus_dataset.imaging.jpeg import decode_rgb
-from rhombus_dataset.api import verify
 from tests.building.test_build import same_for_each_frame, write_plan
 from tests.conftest import CONFIGS, ROOT
 from tests.scripted_server import scripted_server

@@ -221,7 +221,7 @@ def test_a_damaged_data_file_is_reported_and_nothing_hangs(
 def test_a_rewritten_file_is_refused_with_the_reason(thousand: Path, tmp_path: Path) -> None:
     source = next((thousand / "data").glob("*.parquet"))
     pq.write_table(pq.read_table(source), tmp_path / "x.parquet", compression="zstd")
-    with pytest.raises(DatasetError, match="no column image.bytes without encoding and compression"):
+    with pytest.raises(DatasetError, match=r"no column image\.bytes without encoding and compression"):
         ImageReader(tmp_path).read("x.parquet", 0)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 import rhombus_dataset
-from rhombus_dataset.quality.summary import info
-from rhombus_dataset.quality.verification import verify
+from rhombus_dataset.api import info, verify
 from rhombus_dataset.store.manifest import read_header, slice_paths
 
 GOLDEN = Path(__file__).parent / "golden"
