@@ -54,7 +54,8 @@ def serve() -> None:
 
     import rhombus_dataset.api
     import rhombus_dataset.cli
-    import rhombus_dataset.sources.rhombus  # noqa: F401
+    import rhombus_dataset.sources.rhombus.client
+    import rhombus_dataset.sources.rhombus.credentials  # noqa: F401
 
     for line in sys.stdin:
         task = json.loads(line)
