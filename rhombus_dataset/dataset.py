@@ -29,6 +29,7 @@ from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.store import layout, manifest, schema, tables
 from rhombus_dataset.store.annotations import Annotation, read_annotations
 from rhombus_dataset.store.images import ImageReader
+from rhombus_dataset.store.row_filter import matching_rows, uses_column
 
 DUPLICATES: Final = pa.schema([("frame_id", pa.string()), ("repeats", pa.string()), ("apart_ms", pa.int64())])
 _SHOWN_FRAMES: Final = 8
@@ -134,20 +135,28 @@ class Dataset(Sequence["Frame"]):
     def filter(self, condition: str | pc.Expression) -> Dataset:
         """Return the frames for which a condition on the manifest's columns is true. No image is read.
 
-        ``condition``: an Arrow expression (``pc.field("luma") > 40``), or a text for ``DataFrame.query`` of pandas
-        (``"luma > 40 and camera_name == 'dock-north'"``). Raises UsageError if it cannot be evaluated.
+        ``condition``: a text (``"luma > 40 and camera_name == 'dock-north'"``) or an Arrow expression
+        (``pc.field("luma") > 40``). A text can compare columns with ``== != < <= > >= in``, combine comparisons
+        with ``and or not`` and parentheses, and use ``.str.startswith('x')``, ``.str.endswith('x')``,
+        ``.str.contains('x')``, ``.isna()`` and ``.notna()``. It is never executed. A comparison with a missing
+        value is false. Raises UsageError if the condition cannot be evaluated, or if it can match no frame because
+        it asks for a status other than `ok`: only `ok` frames are opened.
         """
         table = self.to_arrow()
+        if isinstance(condition, str):
+            kept = np.flatnonzero(np.asarray(matching_rows(table, condition)))
+            is_of_others = not len(kept) and len(table) and uses_column(condition, "status")
+            if is_of_others and np.asarray(matching_rows(self._manifest, condition)).any():
+                raise UsageError(
+                    f"the condition {condition!r} matches rows without an image only: a dataset opens frames of "
+                    "status ok. The rows of all frames are in `dataset.manifest`"
+                )
+            return self._part(self._rows[kept])
         try:
-            if isinstance(condition, str):
-                place = pd.Series(np.arange(len(self)), name="place")
-                frame = table.to_pandas().set_index(place)
-                kept = frame.query(condition).index.to_numpy(np.int64)
-            else:
-                numbered = table.append_column("place", pa.array(np.arange(len(self))))
-                kept = numbered.filter(condition).column("place").to_numpy()
+            numbered = table.append_column("place", pa.array(np.arange(len(self))))
+            kept = numbered.filter(condition).column("place").to_numpy()
         except Exception as error:
-            # For a wrong expression, pandas and Arrow raise many types of exceptions.
+            # For a wrong expression, Arrow raises many types of exceptions.
             raise UsageError(
                 f"the condition {str(condition)!r} cannot be evaluated: {type(error).__name__}: "
                 f"{str(error).splitlines()[0][:200]}. The columns are {', '.join(table.column_names)}"
