@@ -28,6 +28,7 @@ from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.store import layout, manifest, schema, tables
 from rhombus_dataset.store.annotations import Annotation, read_annotations
+from rhombus_dataset.store.files import inside
 from rhombus_dataset.store.images import ImageReader
 from rhombus_dataset.store.row_filter import matching_rows, uses_column
 
@@ -50,7 +51,7 @@ def read_duplicates(path: Path) -> pa.Table:
 
     Raises DatasetError if the list is damaged.
     """
-    file = path / layout.DUPLICATES_FILE
+    file = inside(path, layout.DUPLICATES_FILE)
     if not file.exists():
         return DUPLICATES.empty_table()
     try:

@@ -20,7 +20,7 @@ from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout
 from rhombus_dataset.store.annotations import delete_annotations
-from rhombus_dataset.store.files import exclusive_lock
+from rhombus_dataset.store.files import exclusive_lock, remove_temporary_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def _erase(out: Path, camera_name: str, start: LocalTime | None, end: LocalTime 
         raise UsageError("the time to erase is empty: --to must be later than --from")
     with exclusive_lock(out):
         roll_forward(out)
+        # Erased means gone: also from files that a killed command had not finished writing.
+        remove_temporary_files(out)
         add_erasure(out, Erasure(camera.uuid, start_ms, end_ms))
         erasures = [(schedule, ErasedFrames(out, schedule)) for schedule in schedules]
         delete_annotations(out, set().union(*(erased.frame_ids() for _, erased in erasures)))

@@ -20,7 +20,7 @@ from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.quality.verification import VerifyReport, verify_dataset
 from rhombus_dataset.store import data_files, layout, manifest
-from rhombus_dataset.store.files import exclusive_lock, remove
+from rhombus_dataset.store.files import exclusive_lock, inside, remove
 
 
 def repair_dataset(dataset: Path) -> VerifyReport:
@@ -101,11 +101,11 @@ def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
 
 def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
     """Yield the undamaged frames of a shard without a manifest slice: its data has most columns too."""
-    path = out / layout.data_file(shard.stem)
+    path = inside(out, layout.data_file(shard.stem))
     if not path.is_file():
         folder = out / layout.data_folder(shard.stem)
         for path in sorted(folder.glob("*.jpg")) if folder.is_dir() else ():
-            image = path.read_bytes()
+            image = inside(out, f"{layout.data_folder(shard.stem)}/{path.name}").read_bytes()
             measured = _measured(image)
             if measured is not None:
                 sha256 = hashlib.sha256(image).hexdigest()

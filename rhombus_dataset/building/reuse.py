@@ -18,6 +18,7 @@ from rhombus_dataset.planning.erasures import erased_rows, read_erasures
 from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import data_files, layout, manifest, schema
+from rhombus_dataset.store.files import inside
 from rhombus_dataset.store.journal import Journal
 
 ERASED_REASON: Final = "erased on request"
@@ -206,10 +207,10 @@ def _images(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, byt
     for name, places in by_file.items():
         try:
             if name.endswith(".jpg"):
-                yield places[0], (folder / name).read_bytes()
+                yield places[0], inside(folder, name).read_bytes()
             else:
                 by_row = {rows[i]["row"]: i for i in places}
-                for number, image in data_files.read_images(folder / name, by_row.keys()):
+                for number, image in data_files.read_images(inside(folder, name), by_row.keys()):
                     yield by_row[number], image
         except (OSError, pa.ArrowException):
             continue

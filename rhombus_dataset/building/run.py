@@ -28,7 +28,14 @@ from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout, manifest
 from rhombus_dataset.store.annotations import delete_annotations
-from rhombus_dataset.store.files import as_storage_error, exclusive_lock, remove, sync, write_file
+from rhombus_dataset.store.files import (
+    as_storage_error,
+    exclusive_lock,
+    remove,
+    remove_temporary_files,
+    sync,
+    write_file,
+)
 from rhombus_dataset.store.journal import Journal
 
 
@@ -48,7 +55,7 @@ def run_build(
     lock, schedule = _same_build(out, plan, now_ms, selection)
     with exclusive_lock(out):
         _write_inputs(out, plan_text, lock)
-        _remove_temporary_files(out)
+        remove_temporary_files(out)
         roll_forward(out)
         outcome = _build_round(context, schedule)
         if outcome.complete and lock.top_up and not (out / layout.TOP_UP_FILE).exists():
@@ -164,13 +171,6 @@ def _write_inputs(out: Path, plan_text: bytes, lock: Lock) -> None:
             write_file(path, files[name])
     with as_storage_error(out):
         sync(out.parent)
-
-
-def _remove_temporary_files(out: Path) -> None:
-    """Remove the files that a killed run had not finished writing."""
-    for folder in (out, out / layout.DATA_FOLDER, out / layout.MANIFEST_FOLDER):
-        for path in folder.glob(".*.tmp"):
-            remove(path)
 
 
 def _is_committed(out: Path, schedule: Schedule, shard: Shard) -> bool:

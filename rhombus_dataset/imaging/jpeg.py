@@ -29,6 +29,11 @@ MEASURED_SIDE_PX: Final = 256
 """Minimum length in pixels of the shorter side at which measures are taken, if the image is that large."""
 MAX_PIXELS: Final = 100_000_000
 """Maximum number of pixels of an image. A larger one is refused before decoding, to bound memory (300 MB RGB)."""
+MAX_SCANS: Final = 100
+"""Maximum number of scans of an image. Cameras write 1, progressive encoders about 10; a thumbnail adds its own."""
+MAX_SCANNED_PIXELS: Final = 400_000_000
+"""Maximum product of scans and pixels. The decoder passes over all pixels for each scan, at about 10 ns a pixel, so
+no image takes much longer than 4 s. A progressive image of 40 megapixels with 10 scans is allowed."""
 SMALL_GREY: Final = (54, 96)
 """Rows and columns of the small grey images by which frames are compared: cells of 20 x 20 pixels in 1080p."""
 MASKED_QUALITY: Final = 95
@@ -37,6 +42,11 @@ MASKED_QUALITY: Final = 95
 
 class DamagedImage(ValueError):
     """The bytes are not one complete image in a supported format."""
+
+
+def size_px(image: bytes) -> tuple[int, int]:
+    """Return width and height as the header says. Raises DamagedImage for what :func:`decode_rgb` would refuse."""
+    return _check_header(image)
 
 
 def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
@@ -264,6 +274,10 @@ def _check_header(image: bytes) -> tuple[int, int]:
         raise DamagedImage(f"damaged JPEG header: {error}") from None
     if width_px * height_px > MAX_PIXELS:
         raise DamagedImage(f"the header claims {width_px} x {height_px} pixels, more than {MAX_PIXELS} in all")
+    # In coded data, 0xff is followed by a zero: what is found is the start of a scan, here or in a thumbnail.
+    scans = image.count(b"\xff\xda")
+    if scans > MAX_SCANS or scans * width_px * height_px > MAX_SCANNED_PIXELS:
+        raise DamagedImage(f"{scans} scans of {width_px} x {height_px} pixels would take too long to decode")
     return width_px, height_px
 
 

@@ -20,7 +20,15 @@ def read(path: Path, content: dict[str, Any]) -> Iterator[ImportedLabel]:
         annotations = list(content["annotations"])
     for number, annotation in enumerate(annotations):
         with translate_errors(path, f"annotations[{number}]"):
-            image = images[annotation["image_id"]]
+            image = images.get(annotation["image_id"])
+            if image is None:
+                image_id = annotation["image_id"]
+                yield ImportedLabel(
+                    f"image_id {image_id!r:.100}",
+                    labels.get(annotation.get("category_id"), "unknown"),
+                    problem="its image_id is not among the images of the file",
+                )
+                continue
             score, made_by = annotation.get("score"), annotation.get("made_by")
             box = annotation.get("bbox")
             outline = box is None and (annotation.get("segmentation") or annotation.get("keypoints"))

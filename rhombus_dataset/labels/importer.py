@@ -96,6 +96,8 @@ def _import(dataset: Dataset, path: Path, name: str | None, made_by: str | None)
             skipped.append(replace(label, problem="its box lies beside the image"))
         else:
             imported.append(annotation)
+    if not imported and not skipped:
+        raise UsageError(f"{path}: no labels in it, so nothing was imported. Expected boxes or classes of images")
     folder = folder_of(dataset.path)
     make_folders(folder)
     file = folder / f"{name}.parquet"

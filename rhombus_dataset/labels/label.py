@@ -14,6 +14,10 @@ MAX_TEXT: Final = 500
 """Maximum characters of a label. Longer text is not a class name, and would break tables."""
 
 
+MAX_EXCERPT: Final = 120
+"""Maximum characters of a label file in an error message."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImportedLabel:
     """One label of one image.
@@ -68,5 +72,7 @@ def translate_errors(path: object, what: str) -> Iterator[None]:
     """Translate the exceptions of a malformed entry (``what``) into a UsageError that names it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
-        raise UsageError(f"{path}: {what}: not valid in this format ({type(error).__name__}: {error})") from None
+    except (KeyError, TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        excerpt = _one_line(str(error))[:MAX_EXCERPT]
+        kind = type(error).__name__
+        raise UsageError(f"{path}: {what}: not valid in this format ({kind}: {excerpt})") from None

@@ -10,6 +10,7 @@ from typing import Any
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.labels import coco, cvat, label_studio, yolo
 from rhombus_dataset.labels.label import ImportedLabel
+from rhombus_dataset.labels.label_file import check_label_file
 
 _FORMATS = "a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO folder"
 
@@ -22,11 +23,12 @@ def read_labels(path: Path) -> Iterator[ImportedLabel]:
     if path.is_dir():
         return yolo.read(path)
     try:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder: expected {_FORMATS}")
+        check_label_file(path)
         if path.suffix == ".xml":
             return cvat.read(path)
         content: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file or folder: expected {_FORMATS}") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):

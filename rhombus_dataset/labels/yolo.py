@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
+from rhombus_dataset.config.yaml_source import load_marked
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.labels.label import ImportedLabel, translate_errors
+from rhombus_dataset.labels.label_file import check_label_file
 
 
 def read(path: Path) -> Iterator[ImportedLabel]:
@@ -23,17 +23,15 @@ def read(path: Path) -> Iterator[ImportedLabel]:
     if not described.is_file():
         raise UsageError(f"{path}: has no data.yaml: expected a YOLO folder, or a COCO, CVAT or Label Studio file")
     with translate_errors(described, "names"):
-        try:
-            names = yaml.safe_load(described.read_text("utf-8"))["names"]
-        except yaml.YAMLError as error:
-            raise ValueError(str(error).splitlines()[0]) from None
+        # The reader of plans: it bounds aliases, depth and size.
+        names = load_marked(check_label_file(described, path)).value["names"]
         labels = {
             int(number): str(name)
             for number, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
         }
     for file in sorted(path.rglob("labels/**/*.txt")):
         with translate_errors(file, "its text"):
-            lines = file.read_text("utf-8").splitlines()
+            lines = check_label_file(file, path).read_text("utf-8").splitlines()
         for number, line in enumerate(lines, 1):
             with translate_errors(file, f"line {number}"):
                 values = [float(value) for value in line.split()]

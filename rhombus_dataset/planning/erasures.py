@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import write_file
+from rhombus_dataset.store.files import inside, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,20 @@ class Erasure:
 
 def read_erasures(out: Path) -> list[Erasure]:
     """Return the erasures of a dataset. Raises DatasetError if their record is damaged."""
-    path = out / layout.ERASED_FILE
+    path = inside(out, layout.ERASED_FILE)
     if not path.exists():
         return []
     try:
-        return [Erasure(**entry) for entry in json.loads(path.read_bytes())]
-    except (ValueError, TypeError) as error:
+        erasures = [Erasure(**entry) for entry in json.loads(path.read_bytes())]
+        for erasure in erasures:
+            if not (
+                isinstance(erasure.camera_uuid, str)
+                and type(erasure.start_ms) is type(erasure.end_ms) is int
+                and max(abs(erasure.start_ms), abs(erasure.end_ms)) < 2**63
+            ):
+                raise ValueError(f"{erasure!r:.100}")
+        return erasures
+    except (ValueError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: the record of erased frames is damaged ({error}): restore the file from a backup"
         ) from None

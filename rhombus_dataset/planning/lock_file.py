@@ -17,6 +17,7 @@ from rhombus_dataset.hashing import json_sha256
 from rhombus_dataset.planning.lock import GroupedTimes, Lock, ScoutTimes, Times
 from rhombus_dataset.planning.lock_json import LOCK_VERSION, JsonValue, lock_from_json, lock_to_json
 from rhombus_dataset.store import layout, tables
+from rhombus_dataset.store.files import inside
 
 _WHY: Final = "why"
 """The Parquet column of ``reason_code`` and ``reasons``."""
@@ -35,7 +36,7 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
 
 def load_lock(dataset: Path) -> Lock:
     """Return the lock of the dataset in a folder. Raises DatasetError if it is missing or damaged."""
-    path = dataset / layout.LOCK_FILE
+    path = inside(dataset, layout.LOCK_FILE)
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -95,7 +96,7 @@ def _times_sha256(times: Times) -> str:
 
 
 def _read_times(dataset: Path, sha256: str) -> Times:
-    path = dataset / layout.LOCK_TIMES_FILE
+    path = inside(dataset, layout.LOCK_TIMES_FILE)
     if not path.exists():
         raise DatasetError(f"{path}: missing, and {layout.LOCK_FILE} refers to it")
     table = tables.read_table(path)

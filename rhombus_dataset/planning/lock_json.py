@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 
 from rhombus_dataset.geometry import Geometry
+from rhombus_dataset.plan.values import check_split_name
 from rhombus_dataset.planning.lock import (
     NO_MORE_TIME,
     WEEKDAY_NAMES,
@@ -45,6 +46,7 @@ from rhombus_dataset.planning.lock import (
     TimeSplits,
 )
 from rhombus_dataset.store import layout
+from rhombus_dataset.wire import canonical_uuid
 
 LOCK_VERSION: Final = 1
 MAX_SPLITS: Final = 255
@@ -171,6 +173,16 @@ class JsonValue:
             raise self.wrong("text")
         return self.value
 
+    def checked(self, check: Callable[[str], str]) -> str:
+        """Return a text that ``check`` returns unchanged."""
+        try:
+            valid = check(self.text()) == self.value
+        except ValueError:
+            valid = False
+        if not valid:
+            raise self.wrong("a valid name")
+        return self.text()
+
     def flag(self) -> bool:
         if not isinstance(self.value, bool):
             raise self.wrong("true or false")
@@ -232,7 +244,7 @@ def _data_format(value: JsonValue) -> Literal["parquet", "jpeg"]:
 
 def _camera(camera: JsonValue) -> LockedCamera:
     return LockedCamera(
-        uuid=camera["uuid"].text(),
+        uuid=camera["uuid"].checked(canonical_uuid),
         name=camera["name"].text(),
         location=camera["location"].optional(JsonValue.text),
         timezone=camera["timezone"].text(),
@@ -326,6 +338,9 @@ def _shortfall(value: JsonValue) -> Shortfall:
 
 def _splits(splits: JsonValue) -> Splits:
     fractions: Fractions = tuple(splits["fractions"].entries(JsonValue.number).items())
+    for name, _ in fractions:
+        # It becomes a part of file names.
+        JsonValue(name, splits["fractions"].place).checked(check_split_name)
     if not 0 < len(fractions) <= MAX_SPLITS:
         raise splits["fractions"].wrong(f"1 to {MAX_SPLITS} splits")
     by = splits["by"].text()

@@ -20,7 +20,7 @@ from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.planning.sampling import sample, sample_more
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.store import layout, manifest
-from rhombus_dataset.store.files import write_file
+from rhombus_dataset.store.files import inside, write_file
 
 
 def rounds(out: Path, lock: Lock) -> list[Schedule]:
@@ -41,7 +41,7 @@ def second_round(out: Path, lock: Lock, first: Schedule) -> Schedule | None:
 
 def read_missing(out: Path, lock: Lock, first: Schedule) -> list[npt.NDArray[np.int64]] | None:
     """Return the times (UTC ms) without a frame in the first round, for each camera. None if there is no record."""
-    path = out / layout.TOP_UP_FILE
+    path = inside(out, layout.TOP_UP_FILE)
     try:
         content = json.loads(path.read_bytes())
         checksum = content.pop("sha256")
@@ -52,7 +52,7 @@ def read_missing(out: Path, lock: Lock, first: Schedule) -> list[npt.NDArray[np.
         return [np.array(content["missing"].get(camera.uuid, []), np.int64) for camera in lock.cameras]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DatasetError(f"{path}: damaged ({error}): restore the file from a backup") from None
 
 

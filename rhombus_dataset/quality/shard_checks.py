@@ -18,7 +18,7 @@ from rhombus_dataset.imaging import jpeg
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.quality.problems import DatasetProblem
 from rhombus_dataset.store import layout, manifest, schema, tables
-from rhombus_dataset.store.files import sha256_of
+from rhombus_dataset.store.files import inside, sha256_of
 
 _PLANNED = [field.name for field in schema.PLANNED]
 _SCALARS = [field.name for field in (*schema.PLANNED, *schema.MEASURED)]
@@ -110,7 +110,11 @@ class ShardCheck:
 
     def _check_parquet(self, header: manifest.SliceHeader, ok: pa.Table) -> None:
         name = layout.data_file(self._shard.stem)
-        path = self._folder / name
+        try:
+            path = inside(self._folder, name)
+        except DatasetError as error:
+            self._problem(name, str(error))
+            return
         if not path.is_file():
             self._problem(name, "missing, although its manifest slice exists")
             return
@@ -149,6 +153,12 @@ class ShardCheck:
         ids = ok.column("frame_id").to_pylist()
         expected = {layout.JPEG_METADATA_FILE, *(f"{frame_id}.jpg" for frame_id in ids)}
         present = {path.name for path in folder.iterdir()}
+        try:
+            for file in sorted(present):
+                inside(self._folder, f"{name}/{file}")
+        except DatasetError as error:
+            self._problem(name, str(error))
+            return
         for missing in sorted(expected - present):
             self._problem(f"{name}/{missing}", "missing")
         for extra in sorted(present - expected):

@@ -8,11 +8,13 @@ from typing import Any, Final
 import numpy as np
 
 from rhombus_dataset.dataset import Dataset
+from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.quality.text import counted
 from rhombus_dataset.reports.frames import OK, PENDING, Frames, Ints, Names, cross_table
 from rhombus_dataset.reports.text import percent_of
 from rhombus_dataset.store import layout
+from rhombus_dataset.store.files import inside
 
 DARK_LUMA: Final = 16
 """Mean grey value, 0 to 255, below which an image counts as nearly black. Video black is 16."""
@@ -65,8 +67,8 @@ def labels_section(dataset: Dataset | None, frames: Frames, names: Names) -> dic
 def plan_text(folder: Path) -> str | None:
     """Return the text of plan.yaml, or None if it cannot be read."""
     try:
-        return (folder / layout.PLAN_FILE).read_text(errors="replace")
-    except OSError:
+        return inside(folder, layout.PLAN_FILE).read_text(errors="replace")
+    except (OSError, DatasetError):
         return None
 
 

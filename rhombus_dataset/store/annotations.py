@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.store import layout, tables
-from rhombus_dataset.store.files import as_storage_error, remove, write_file
+from rhombus_dataset.store.files import as_storage_error, inside, remove, write_file
 
 FRAME_ID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{20}(?![0-9A-Za-z])")
 """Matches a frame_id in a file's name or another text."""
@@ -102,8 +102,9 @@ def folder_of(dataset: Path) -> Path:
 
 
 def annotation_paths(dataset: Path) -> list[Path]:
-    """Return the paths of a dataset's annotation files, sorted by name."""
-    return sorted(folder_of(dataset).glob("[!._]*.parquet"))
+    """Return the paths of a dataset's annotation files, sorted by name. Raises DatasetError for links out of it."""
+    names = sorted(path.name for path in folder_of(dataset).glob("[!._]*.parquet"))
+    return [inside(dataset, f"{layout.ANNOTATIONS_FOLDER}/{name}") for name in names]
 
 
 def read_annotations(dataset: Path) -> pa.Table:
@@ -131,7 +132,8 @@ def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
         kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), pa.array(sorted(frame_ids)))))
         if kept.num_rows < table.num_rows:
             tables.write_table(path, kept)
-    for path in sorted(folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
+    for name in sorted(path.name for path in folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
+        path = inside(dataset, f"{layout.ANNOTATIONS_FOLDER}/{name}")
         with as_storage_error(path):
             lines = path.read_bytes().splitlines(keepends=True)
         # A line is deleted wherever it contains such an id: its format is not known for certain.

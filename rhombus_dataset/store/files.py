@@ -11,13 +11,16 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
-from rhombus_dataset.errors import BuildError, StorageError
+from rhombus_dataset.errors import BuildError, DatasetError, StorageError
 from rhombus_dataset.store import layout
+
+TEMPORARY_SUFFIX: Final = ".tmp"
 
 
 @contextlib.contextmanager
@@ -45,15 +48,46 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: {advice}. Everything built so far is kept; run the same build again to continue.")
 
 
+def inside(dataset: Path, name: str) -> Path:
+    """Return the path of a file of a dataset that somebody else may have made. ``name`` is relative to its folder.
+
+    Raises DatasetError where the path leads out of the folder, by its parts or by a symbolic link, and where it is
+    not a regular file: a pipe would wait for ever. A file that does not exist is allowed.
+    """
+    path = dataset / name
+    if (path.is_absolute() and not path.is_relative_to(dataset)) or ".." in Path(name).parts:
+        raise DatasetError(f"{dataset}: the dataset names a file outside its folder ({name!r:.100})")
+    # Whether a path is a link costs one call. Resolving a path costs one for each part.
+    is_link = any(part.is_symlink() for part in (path, *path.parents[: len(Path(name).parts) - 1]))
+    if is_link and not path.resolve().is_relative_to(dataset.resolve()):
+        raise DatasetError(f"{path}: a link that leads out of the dataset")
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: not a regular file")
+    return path
+
+
+def _temporary(path: Path) -> Path:
+    """Return a temporary path beside ``path``. Its name can't be guessed: nobody can plant a link under it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the files and folders anywhere below ``folder`` that a killed process had not finished writing."""
+    with as_storage_error(folder):
+        for path in sorted(folder.rglob(f".*{TEMPORARY_SUFFIX}")):
+            remove(path)
+
+
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder. After the block, its file is moved to ``path``.
 
     If the block raises, ``path`` is not changed and the temporary file is removed. Raises StorageError.
     """
-    staged = path.with_name(f".{path.name}.tmp")
+    staged = _temporary(path)
     with as_storage_error(path):
         _make_folder(path.parent)
+        os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         try:
             yield staged
             sync(staged)
@@ -67,6 +101,12 @@ def staged_file(path: Path) -> Iterator[Path]:
 def _make_folder(path: Path) -> None:
     # Without its parents: if a disk was unmounted, they would start a new dataset in the empty mount point.
     path.mkdir(exist_ok=True)
+    if (
+        path.name in layout.FOLDERS
+        and path.is_symlink()
+        and not path.resolve().is_relative_to(path.parent.resolve())
+    ):
+        raise StorageError(f"{path}: a link that leads out of the dataset: nothing is written there")
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -81,9 +121,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
     If the block raises, ``path`` is not changed and the temporary folder is removed. Raises StorageError.
     """
-    staged = path.with_name(f".{path.name}.tmp")
+    staged = _temporary(path)
     with as_storage_error(path):
-        shutil.rmtree(staged, ignore_errors=True)
         _make_folder(path.parent)
         staged.mkdir()
         try:
@@ -121,7 +160,8 @@ def open_log(path: Path) -> TextIO:
     """Open a text file to append lines to, each written at once. Creates its folders. Raises StorageError."""
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8", buffering=1)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        return os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
 
 
 def sync(path: Path) -> None:
@@ -142,7 +182,7 @@ def sha256_of(path: Path) -> str:
 def remove(path: Path) -> None:
     """Remove a file or folder, if it exists. Raises StorageError."""
     with as_storage_error(path):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -165,7 +205,7 @@ def exclusive_lock(out: Path) -> Iterator[None]:
     path = out / layout.BUILD_LOCK_FILE
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

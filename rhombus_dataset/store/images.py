@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.store.files import inside
 from rhombus_dataset.store.tables import short
 
 COLUMN: Final = "image.bytes"
@@ -54,12 +55,12 @@ class ImageReader:
         exist, or if the file was replaced after it was first read.
         """
         self._on_read()
-        path = self._folder / name
+        ranges = self._ranges.get(name)
+        path = self._folder / name if ranges is not None else inside(self._folder, name)
         try:
             if path.suffix != ".parquet":
                 return path.read_bytes()
-            ranges = self._ranges.get(name)
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 if ranges is None:
                     ranges = self._ranges[name] = _index(path, descriptor)

@@ -24,6 +24,7 @@ SCOUT_FOLDER: Final = "scout"
 """The dataset of small images that a plan with strategy `scout` builds first."""
 
 BUILD_FOLDER: Final = ".build"
+FOLDERS: Final = (MANIFEST_FOLDER, DATA_FOLDER, ANNOTATIONS_FOLDER, SCOUT_FOLDER, BUILD_FOLDER)
 LOG_FILE: Final = f"{BUILD_FOLDER}/log.jsonl"
 BUILD_LOCK_FILE: Final = f"{BUILD_FOLDER}/lock"
 JOURNAL_FOLDER: Final = f"{BUILD_FOLDER}/journal"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.store import layout, schema, tables
+from rhombus_dataset.store.files import inside
 
 _HEADER_KEY: Final = b"rhombus_dataset"
+_STEM: Final = re.compile(r"[A-Za-z0-9_]{1,40}-(top-up-)?[0-9]{5,9}-of-[0-9]{5,9}", re.ASCII)
+"""The name of a shard: its split, its number, and the number of shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ def write_slice(path: Path, table: pa.Table, header: SliceHeader) -> None:
 def read_header(path: Path) -> SliceHeader:
     """Return the header of a slice. Raises DatasetError if the file is not a manifest slice of this format."""
     try:
-        header = SliceHeader(**json.loads(tables.read_metadata(path)[_HEADER_KEY]))
+        metadata = tables.read_metadata(inside(path.parent.parent, layout.manifest_file(path.stem)))
+        header = SliceHeader(**json.loads(metadata[_HEADER_KEY]))
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: not a manifest slice ({tables.short(error)})") from None
     if header.format_version != schema.FORMAT_VERSION:
@@ -60,13 +66,47 @@ def read_header(path: Path) -> SliceHeader:
 
 
 def read_slice(path: Path) -> pa.Table:
-    """Return the rows of one slice. Every page is compared with its checksum. Raises DatasetError."""
-    return tables.read_table(path)
+    """Return the rows of one slice. Every page is compared with its checksum, and every value that becomes a part
+    of a path is checked: a manifest may be from somebody else. Raises DatasetError.
+    """
+    return _checked(path, tables.read_table(inside(path.parent.parent, layout.manifest_file(path.stem))))
+
+
+def _checked(path: Path, table: pa.Table) -> pa.Table:
+    """Return the rows of a slice. Raises DatasetError where they name anything but the files of their own shard."""
+    stem = path.stem
+    if not _STEM.fullmatch(stem):
+        raise DatasetError(f"{path}: not the name of a shard")
+    types = {field.name: field.type for field in schema.manifest_schema([schema.DEPLOYMENT, *schema.CHOICE])}
+    for field in table.schema:
+        if types.get(field.name, field.type) != field.type:
+            raise DatasetError(
+                f"{path}: column {field.name} has the type {field.type}, expected {types[field.name]}"
+            )
+    if missing := [name for name in schema.manifest_schema().names if table.column_names.count(name) != 1]:
+        raise DatasetError(f"{path}: expected one column {missing[0]}, got {table.column_names.count(missing[0])}")
+    ids, split = table.column("frame_id"), table.column("split")
+    file, row = table.column("file"), table.column("row")
+    jpegs = pc.binary_join_element_wise(f"{layout.data_folder(stem)}/", ids, ".jpg", "")
+    problems = {
+        "frame_id": pc.invert(pc.match_substring_regex(ids, "^[0-9a-f]{20}$")),
+        "split": pc.invert(pc.match_substring_regex(split, "^[A-Za-z0-9_]{1,40}$")),
+        "file": pc.invert(pc.or_(pc.equal(file, layout.data_file(stem)), pc.equal(file, jpegs))),
+        "row": pc.less(row, 0),
+    }
+    for name, is_wrong in problems.items():
+        no_value = name in ("frame_id", "split")  # the others are empty where there is no image
+        place = pc.index(pc.fill_null(is_wrong, no_value), True).as_py()
+        if place >= 0:
+            value = table.column(name)[place].as_py()
+            raise DatasetError(f"{path}: row {place}: {name} has a value that no build writes ({value!r:.100})")
+    return table
 
 
 def read_statuses(path: Path) -> npt.NDArray[np.str_]:
     """Return the status of each row of a slice, without reading other columns. Raises DatasetError."""
-    return np.asarray(tables.read_table(path, ["status"]).column(0).to_pylist(), np.str_)
+    slice_path = inside(path.parent.parent, layout.manifest_file(path.stem))
+    return np.asarray(tables.read_table(slice_path, ["status"]).column(0).to_pylist(), np.str_)
 
 
 def slice_bytes(table: pa.Table) -> bytes:

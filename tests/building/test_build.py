@@ -278,7 +278,7 @@ def test_401_stops_the_build_at_once(tmp_path: Path) -> None:
 
 def test_without_a_key_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RHOMBUS_API_KEY")
-    with pytest.raises(UsageError, match="set RHOMBUS_API_KEY"):
+    with pytest.raises(UsageError, match="set the environment variable RHOMBUS_API_KEY"):
         rhombus_dataset.build(write_plan(tmp_path, "http://127.0.0.1:9"), tmp_path / "out")
 
 

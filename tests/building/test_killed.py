@@ -36,18 +36,18 @@ def server() -> Iterator[ScriptedServer]:
         yield started
 
 
-FRAMES = 24
+FRAMES = 12
 STEPS = {"parquet": 1, "jpeg": 4}
 """A shard of JPEG files is so many more writes, one like the other."""
 
 
 def plan_of(folder: Path, server: ScriptedServer, data_format: str = "parquet") -> Path:
-    """24 frames in three shards."""
+    """12 frames in three shards."""
     return write_plan(
         folder,
         server.url,
-        windows=[{"start": "2026-06-01T00:00:00Z", "end": "2026-06-01T00:04:00Z"}],
-        output={"frames_per_shard": 8, "format": data_format},
+        windows=[{"start": "2026-06-01T00:00:00Z", "end": "2026-06-01T00:02:00Z"}],
+        output={"frames_per_shard": 4, "format": data_format},
     )
 
 

@@ -110,7 +110,7 @@ def test_a_success_rate_that_collapses_stops_the_build_with_the_reason(tmp_path:
 
     with scripted_server(script) as server:
         plan = plan_of(tmp_path, server.url, frames=300)
-        with pytest.raises(SourceFailing, match=r"of the last 200 frames came .*no such thing"):
+        with pytest.raises(SourceFailing, match=r"of the last 200 frames were received .*no such thing"):
             rhombus_dataset.build(plan, tmp_path / "out")
         assert 270 < len(server.asked) < 330
         text = plan.read_text().replace('"tries": 3', '"tries": 3, "min_success_rate": 0')

@@ -19,6 +19,7 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset import wire
+from rhombus_dataset.building import fetch
 from rhombus_dataset.errors import BuildError, QuotaExhausted
 from rhombus_dataset.frame import FrameRequest, Status
 from rhombus_dataset.geometry import Geometry
@@ -29,6 +30,13 @@ from tests.scripted_server import Answer, Asked, frame_answer, jpeg, scripted_se
 from tests.sources.raw_server import raw_server, response
 
 KEY = "rhk-4f9a1c77e2-Kd0xQ"
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "BACKOFF_BASE_S", 0.01)
+
+
 REQUEST = FrameRequest("AAAAAAAAAAAAAAAAAAAAAA.v0", 1_700_000_000_000, Geometry())
 GOOD = frame_answer(jpeg(1)).body
 
@@ -168,8 +176,8 @@ def echoes(key: str) -> list[Answer]:
             Answer(body=text.encode()),
             *(Answer(s, json.dumps({"msg": text, "errorMsg": text}).encode()) for s in (400, 404, 500, 503)),
             *(Answer(s, text.encode()) for s in (400, 404, 500, 503)),
-            Answer(429, text.encode(), {"Retry-After": "1"}),
         ]
+    found.append(Answer(429, key.encode(), {"Retry-After": "1"}))
     with_comment = jpeg(1)[:2] + b"\xff\xfe" + (len(key) + 2).to_bytes(2, "big") + key.encode() + jpeg(1)[2:]
     return [*found, frame_answer(with_comment)]
 
@@ -187,7 +195,7 @@ def test_promise_9_a_key_that_the_server_echoes_is_nowhere(tmp_path: Path, monke
     monkeypatch.setenv("RHOMBUS_API_KEY", KEY)
     answers = echoes(KEY)
     with scripted_server(lambda asked: answers[asked.number % len(answers)]) as server:
-        plan = limited(tmp_path, server.url, "6s", tries=2, min_success_rate=0)
+        plan = limited(tmp_path, server.url, "3s", tries=1, min_success_rate=0)
         built = run("build", plan, "--out", tmp_path / "out")
         assert len(server.asked) > len(answers)
         for command in (["info"], ["info", "--json"], ["verify"], ["verify", "--json"], ["report"]):
