@@ -32,7 +32,7 @@ def _read(path: Path) -> Iterator[ImportedLabel]:
         for event, element in ElementTree.iterparse(path, events=("start", "end")):
             depth += 1 if event == "start" else -1
             if depth == 1 and event == "start" and element.tag != "annotations":
-                raise UsageError(f"{path}: begins with <{element.tag}>, expected CVAT's <annotations>")
+                raise UsageError(f"{path}: begins with <{element.tag[:60]}>, expected CVAT's <annotations>")
             if depth == 2 and element.tag == "track":
                 raise UsageError(
                     f"{path}: has tracks of a video. Export the task from CVAT as 'CVAT for images 1.1'"
