@@ -10,7 +10,7 @@ from typing import Final
 from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.errors import DatasetError, UsageError, nearest
 from rhombus_dataset.exports import coco, cvat, huggingface, imagefolder, label_studio, webdataset, yolo
-from rhombus_dataset.store.files import make_folders, staged_folder
+from rhombus_dataset.store.files import make_folders, remove_leftovers, staged_folder
 
 FORMATS: Final[dict[str, Callable[[Dataset, Path], None]]] = {
     "huggingface": huggingface.write,
@@ -50,6 +50,7 @@ def export_dataset(
     if not len(frames):
         raise DatasetError(f"{frames.path}: no frames to export")
     make_folders(out.absolute().parent)
+    remove_leftovers(out)
     on_start(len(frames))
     with staged_folder(out) as staged:
         FORMATS[to](frames.watched(on_frame), staged)

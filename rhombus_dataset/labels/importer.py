@@ -22,7 +22,7 @@ from rhombus_dataset.store.annotations import (
     folder_of,
     write_annotations,
 )
-from rhombus_dataset.store.files import exclusive_lock, make_folders, remove, write_file
+from rhombus_dataset.store.files import exclusive_lock, make_folders, remove, remove_temporary_files, write_file
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of annotations: file names on every system, and none begins with an underscore, which readers skip."""
@@ -60,6 +60,7 @@ def run_import(folder: Path, path: Path, name: str | None, made_by: str | None) 
     """Import labels into the dataset in ``folder`` and update its card. See ``api.import_labels``."""
     opened = open_dataset(folder, duplicates=True)
     with exclusive_lock(folder):
+        remove_temporary_files(folder)
         outcome = _import(opened, path, name, made_by)
         if (folder / layout.CARD_FILE).exists():
             write_cards(folder)

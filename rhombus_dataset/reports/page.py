@@ -31,7 +31,7 @@ from rhombus_dataset.reports.measures import measures_section
 from rhombus_dataset.reports.sections import findings_section, labels_section, plan_text, splits_section
 from rhombus_dataset.reports.similarity import alike_section, leaks_section
 from rhombus_dataset.store import layout, manifest
-from rhombus_dataset.store.files import write_file
+from rhombus_dataset.store.files import remove_leftovers, write_file
 
 
 def write_report(dataset: Path, out: Path | None = None) -> Path:
@@ -40,6 +40,7 @@ def write_report(dataset: Path, out: Path | None = None) -> Path:
     Raises DatasetError if the folder has no dataset, and StorageError.
     """
     path = dataset / layout.REPORT_FILE if out is None else out
+    remove_leftovers(path)
     write_file(path, report_html(dataset).encode())
     return path
 

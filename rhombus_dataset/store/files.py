@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -76,6 +77,12 @@ def remove_temporary_files(folder: Path) -> None:
     with as_storage_error(folder):
         for path in sorted(folder.rglob(f".*{TEMPORARY_SUFFIX}")):
             remove(path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes had not finished writing under the final name ``path``."""
+    for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}")):
+        remove(leftover)
 
 
 @contextlib.contextmanager

@@ -117,6 +117,7 @@ class Bucket:
         return True
 
 
+@pytest.mark.slow
 @given(st.floats(2, 100), st.floats(1.2, 20), st.floats(3, 12))
 def test_what_the_cloud_allows_is_found_and_nearly_all_of_it_used(rate: float, over: float, saved_s: float) -> None:
     """At least 97 % of what is allowed over ten minutes; the cloud is said to save up ten seconds."""

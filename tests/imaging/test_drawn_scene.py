@@ -22,6 +22,8 @@ from rhombus_dataset.imaging.drawn_scene import (
 )
 from rhombus_dataset.imaging.jpeg import decode_rgb
 
+pytestmark = pytest.mark.slow
+
 CAMERA = "DEMO-dock-north-AAAAAA.v0"
 NOON_MS = 1_780_315_200_000  # 2026-06-01T12:00Z
 HOUR_MS = 3_600_000

@@ -166,6 +166,7 @@ def bombs() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(bombs()))
 def test_bombs_are_refused_quickly(tmp_path: Path, kind: str) -> None:
     start_s = time.process_time()
@@ -254,6 +255,7 @@ anything = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400)
 def test_no_mutation_of_a_plan_raises_anything_else(

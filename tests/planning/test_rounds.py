@@ -28,6 +28,8 @@ from rhombus_dataset.sources.recordings.site import load_site
 from tests.conftest import CONFIGS, files_of
 from tests.locks import camera, lock, sampling
 
+pytestmark = pytest.mark.slow
+
 # The gate of the demo cameras is out of order from noon of the third of June.
 PLAN = """
 version: 1

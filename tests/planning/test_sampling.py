@@ -459,6 +459,7 @@ def test_a_great_many_small_draws_are_exact() -> None:
     assert np.bincount(schedule.camera).tolist() == [1] * 1500
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 3 * DAY_MS), st.integers(1, 3 * DAY_MS), st.integers(1, DAY_MS), st.integers(0, DAY_MS))
 def test_interval_counts_from_local_midnight(start: int, length: int, every: int, jitter: int) -> None:

@@ -70,6 +70,7 @@ def test_a_block_is_of_one_split(block_index: int, block: int, seed: int) -> Non
     assert len(set(splits_by_time(ends, by_time(block), seed).tolist())) == 1
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(intervals_of_minutes, splits_of_seconds, st.integers(0, 1000))
 def test_times_of_different_splits_are_the_embargo_apart(

@@ -171,6 +171,7 @@ def test_any_text_gives_rows_or_a_usage_error(words: list[str]) -> None:
         assert mask.null_count == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_executed_opened_or_started() -> None:
     """An audit hook sees no event of that kind while the attacks are evaluated."""
     program = """
@@ -194,6 +195,7 @@ print(json.dumps(events[:20]))
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.slow
 def test_a_filter_on_status_says_that_only_ok_frames_are_opened(thousand: Path) -> None:
     dataset = rhombus_dataset.open_dataset(thousand)
     assert len(dataset.filter("status == 'ok'")) == len(dataset)
@@ -202,6 +204,7 @@ def test_a_filter_on_status_says_that_only_ok_frames_are_opened(thousand: Path) 
     assert len(dataset.filter("status == 'erased'")) == 0, "there is none in the manifest either"
 
 
+@pytest.mark.slow
 def test_columns_of_a_real_manifest(thousand: Path) -> None:
     dataset = rhombus_dataset.open_dataset(thousand)
     rows: pd.DataFrame = dataset.to_pandas()
