@@ -20,10 +20,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from fastapi.responses import JSONResponse, Response
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
+from rhombus_dataset.server.connections import connection_of
 from rhombus_dataset.sources.recordings.site import InjectedFault, SiteQuota
 
 REMEMBERED_REQUESTS: Final = 200_000
@@ -149,28 +149,6 @@ def _damaged(response: Response, kind: str) -> Response:
     return JSONResponse(body)
 
 
-_open: dict[tuple[str, int], asyncio.Transport] = {}
-
-
-class Connections(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """The HTTP protocol of uvicorn, with access to the connection of a request."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self._peer = _peer(transport)
-        _open[self._peer] = transport
-        self.access_log = False  # one line for each request
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        _open.pop(self._peer, None)
-        super().connection_lost(exc)
-
-
-def _peer(transport: asyncio.Transport) -> tuple[str, int]:
-    host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
-    return str(host), int(port)
-
-
 class _Stalled(Response):
     """Responds after a delay, if the client is still connected."""
 
@@ -181,7 +159,7 @@ class _Stalled(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         end_s = time.monotonic() + self._seconds
-        while time.monotonic() < end_s and _connection(scope) is not None:
+        while time.monotonic() < end_s and connection_of(scope) is not None:
             await asyncio.sleep(min(0.2, self._seconds))
         await self._response(scope, receive, send)
 
@@ -195,7 +173,7 @@ class _Trickling(Response):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for byte in bytes(self.body):
-            if _connection(scope) is None:
+            if connection_of(scope) is None:
                 return
             await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
             await asyncio.sleep(TRICKLE_PAUSE_S)
@@ -213,17 +191,12 @@ class _Interrupted(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": half, "more_body": True})
         await asyncio.sleep(0.02)
-        if (transport := _connection(scope)) is not None:
+        if (transport := connection_of(scope)) is not None:
             if self._reset:
                 linger = struct.pack("ii", 1, 0)
                 transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 transport.abort()
             else:
                 transport.close()
-        while _connection(scope) is not None:
+        while connection_of(scope) is not None:
             await asyncio.sleep(0.02)
-
-
-def _connection(scope: Any) -> asyncio.Transport | None:
-    host, port = scope.get("client") or ("", 0)
-    return _open.get((str(host), int(port)))

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.server.app import create_app
-from rhombus_dataset.server.faults import Connections
+from rhombus_dataset.server.connections import Connections
 from rhombus_dataset.sources.recordings.site import InjectedFault, Site, load_site
 
 MAX_CLIENTS: Final = 1_000

@@ -127,7 +127,7 @@ def test_a_build_through_every_fault_is_complete_and_asks_no_more_than_its_rules
     rates = {"stall": 0.002, "trickle": 0.002, "long_body": 0.001, "throttle": 0.002, "corrupt_jpeg": 0.06}
     share = (0.3 - sum(rates.values())) / (len(FAULT_KINDS) - len(rates))
     kinds = tuple(InjectedFault(kind=kind, rate=rates.get(kind, share)) for kind in FAULT_KINDS)
-    faulty = dataclasses.replace(site, faults=kinds, fault_seed=2)
+    faulty = dataclasses.replace(site, faults=kinds, fault_seed=5)
     with running_server(faulty) as url:
         outcome = rhombus_dataset.build(plan_of(tmp_path, url, 5000), tmp_path / "out")
     assert outcome.complete
