@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Final
 from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.errors import DatasetError, UsageError, nearest
 from rhombus_dataset.exports import coco, cvat, huggingface, imagefolder, label_studio, webdataset, yolo
-from rhombus_dataset.store.files import make_folders, remove_leftovers, staged_folder
+from rhombus_dataset.store.files import make_folders, remove, remove_leftovers, staged_folder, write_file
 
 FORMATS: Final[dict[str, Callable[[Dataset, Path], None]]] = {
     "huggingface": huggingface.write,
@@ -45,13 +47,28 @@ def export_dataset(
             f"unknown format {to!r}: expected one of {', '.join(FORMATS)}"
             + (f"; did you mean {meant}?" if meant else "")
         )
+    intent, content = out.absolute().parent / f".{out.name}.export.json", _identity(frames, to)
+    if out.is_dir() and intent.is_file() and not intent.is_symlink() and intent.read_bytes() == content:
+        # A run was killed after it had put the complete folder in place.
+        remove(intent)
+        return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder. Nothing was written: choose another folder")
     if not len(frames):
         raise DatasetError(f"{frames.path}: no frames to export")
     make_folders(out.absolute().parent)
-    remove_leftovers(out)
+    for path in (out, intent):
+        remove_leftovers(path)
     on_start(len(frames))
     with staged_folder(out) as staged:
         FORMATS[to](frames.watched(on_frame), staged)
+        write_file(intent, content)
+    remove(intent)
     return out
+
+
+def _identity(frames: Dataset, to: str) -> bytes:
+    """Return what names an export: the dataset, its frames and the format, as JSON."""
+    ids = "".join(frames.to_arrow().column("frame_id").to_pylist())
+    rows_sha256 = hashlib.sha256(ids.encode()).hexdigest()
+    return json.dumps({"dataset": frames.fingerprint, "frames": rows_sha256, "format": to}).encode()
