@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rhombus_dataset.config.yaml_source import load_marked
-from rhombus_dataset.errors import UsageError
+from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.labels.label import ImportedLabel, translate_errors
 from rhombus_dataset.labels.label_file import check_label_file
 
@@ -24,7 +24,10 @@ def read(path: Path) -> Iterator[ImportedLabel]:
         raise UsageError(f"{path}: has no data.yaml: expected a YOLO folder, or a COCO, CVAT or Label Studio file")
     with translate_errors(described, "names"):
         # The reader of plans: it bounds aliases, depth and size.
-        names = load_marked(check_label_file(described, path)).value["names"]
+        try:
+            names = load_marked(check_label_file(described, path)).value["names"]
+        except InvalidFile as error:
+            raise UsageError(str(error)) from None
         labels = {
             int(number): str(name)
             for number, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()

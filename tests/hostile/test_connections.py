@@ -95,4 +95,3 @@ def test_requests_on_one_connection_have_their_own_time(url: str, pause_s: float
             answer = session.post(url + wire.EXACT_FRAME_PATH, data=BODY, headers=headers, timeout=20)
             assert answer.status_code == 200
             time.sleep(pause_s)
-

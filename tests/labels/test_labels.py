@@ -232,14 +232,14 @@ def test_shapes_that_are_not_boxes_are_skipped(tmp_path: Path) -> None:
         ("a.json", "{}", "neither COCO"),
         ("a.json", "[3]", "neither COCO"),
         ("a.json", '{"images": [{}], "annotations": []}', "KeyError: 'id'"),
-        ("a.json", '{"images": [], "annotations": [{"image_id": 1}]}', r"annotations\[0\]"),
+        ("a.json", '{"images": [], "annotations": [{}]}', r"annotations\[0\]"),
         ("a.xml", "<html/>", "begins with <html>"),
         ("a.xml", "<annotations><image", "not XML"),
         ("a.xml", "<annotations><image name='x'/></annotations>", "an image"),
         ("a.xml", "<annotations><track id='0' label='car'/></annotations>", "CVAT for images 1.1"),
         ("b.json", None, "no such file"),
         ("b.xml", None, "no such file"),
-        ("data.yaml", "names: {", "names"),
+        ("data.yaml", "names: {", "not YAML"),
     ],
 )
 def test_a_malformed_file_is_one_clear_error(
