@@ -54,7 +54,7 @@ MAX_RETRY_AFTER_S: Final = 86_400.0
 MIN_SECRET_PIECE: Final = 8
 """Characters of the API key that may not appear in a row anywhere: fewer are too common to be a part of the key."""
 KEY_MARK: Final = "[key]"
-"""Stands in a text for the API key, or for a piece of it."""
+"""Replaces the API key, or a piece of it, in a text."""
 
 
 def canonical_uuid(uuid: str) -> str:
@@ -158,7 +158,7 @@ Reply = Image | NoFrame | Transient | Rejected | Throttled | Denied | Unreachabl
 
 
 def outside_text(text: str, secret: str = "") -> str:
-    """Return a text that came from a server as one short, printable line, without the API key ``secret``.
+    """Return a text of a server as one short, printable line, without the API key ``secret``.
 
     Every text of every reply passes through here before it is used. The key is removed first, with all pieces of 8
     characters or more, and only then the text is cut: a cut through the key would hide it from the search.

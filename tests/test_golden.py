@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 import rhombus_dataset
 from rhombus_dataset.api import info, verify
 from rhombus_dataset.store.manifest import read_header, slice_paths
+from tests.conftest import CONFIGS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -34,3 +37,48 @@ def test_promise_1_building_it_again_gives_the_same_content(tmp_path: Path) -> N
     pd.testing.assert_frame_equal(old, new)
     for path in slice_paths(GOLDEN / "dataset"):
         assert read_header(path).schedule_digest == info(tmp_path / "out").digest
+
+
+def content_of(folder: Path) -> pd.DataFrame:
+    columns = ["frame_id", "split", "camera_uuid", "timestamp", "view", "status", "reason", "sha256"]
+    return pd.read_parquet(folder / "manifest")[columns].sort_values("frame_id", ignore_index=True)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of the committed dataset, beside its plan and its site."""
+    (tmp_path / "tests" / "golden").mkdir(parents=True)
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    shutil.copy(GOLDEN / "plan.yaml", tmp_path / "tests" / "golden")
+    return Path(shutil.copytree(GOLDEN / "dataset", tmp_path / "tests" / "golden" / "dataset"))
+
+
+def test_an_old_dataset_is_continued(old: Path) -> None:
+    """As if its build had been killed before the last shard."""
+    (old / "manifest" / "test-00001-of-00002.parquet").unlink()
+    (old / "data" / "test-00001-of-00002.parquet").unlink()
+    outcome = rhombus_dataset.build(old.parent / "plan.yaml", old)
+    assert outcome.complete
+    assert 0 < outcome.requests <= 5
+    assert verify(old).problems == ()
+    pd.testing.assert_frame_equal(content_of(old), content_of(GOLDEN / "dataset"))
+
+
+def test_an_old_dataset_is_retried(old: Path) -> None:
+    outcome = rhombus_dataset.build(old.parent / "plan.yaml", old, retry=["missing"])
+    assert outcome.requests == 4
+    assert verify(old).problems == ()
+    pd.testing.assert_frame_equal(content_of(old), content_of(GOLDEN / "dataset"))
+
+
+def test_an_old_dataset_grows(old: Path) -> None:
+    """A longer window takes the old frames over, and moves none of them."""
+    plan = old.parent / "grown.yaml"
+    plan.write_text((old.parent / "plan.yaml").read_text().replace("2026-06-03T16:00", "2026-06-03T20:00"))
+    outcome = rhombus_dataset.build(plan, old.parent / "grown", reuse=old)
+    before, after = content_of(old), content_of(old.parent / "grown")
+    assert len(after) == len(before) + 8
+    assert outcome.requests == len(after) - (before["status"] == "ok").sum()
+    kept = after[after["frame_id"].isin(before["frame_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert verify(old.parent / "grown").problems == ()

@@ -70,6 +70,21 @@ def test_the_house_stays_small() -> None:
                 assert count <= 8, f"{path}: {node.name} takes {count}"
 
 
+def test_only_the_store_changes_files_of_a_dataset() -> None:
+    """Exports write into a staged folder that the store made for them."""
+    calls = {"write_bytes", "write_text", "mkdir", "unlink", "rmdir", "touch", "symlink_to", "rmtree"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] not in ("store", "exports"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    name, text = node.func.attr, ast.unparse(node)
+                    is_write = name in calls or text.startswith(("os.replace(", "os.rename(", "os.remove("))
+                    assert not is_write and "write_table(" not in text.replace("tables.write_table(", ""), (
+                        path,
+                        text,
+                    )
+
+
 def test_no_public_function_has_the_name_of_a_module() -> None:
     public = ast.literal_eval(re.findall(r"__all__ = (\[.*?\])", (PACKAGE / "__init__.py").read_text(), re.S)[0])
     assert not set(public) & {path.stem for path in PACKAGE.iterdir()}

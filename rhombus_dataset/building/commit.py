@@ -32,7 +32,7 @@ def finalize_shard(
     if is_committed:
         before = known.committed.outcomes(shard)
         for row, frame in list(outcomes.items()):
-            # A source that said "no such frame" said more than one that could not answer this time.
+            # That a frame does not exist is certain; that it could not be had this time is not.
             if before[row - shard.start][0] == Status.MISSING and frame.status in (Status.FAILED, Status.CORRUPT):
                 del outcomes[row]
     for provider in known.others:

@@ -131,7 +131,7 @@ class Fetcher:
         """
         unreachable = 0
         spent_s = 0.0
-        # How often each answer came that no retry may improve: the same damaged bytes, or the same kind of error.
+        # Counts of the answers that a retry may not improve: the same damaged bytes, or the same kind of error.
         repeats: collections.Counter[str] = collections.Counter()
         while True:
             sent_s = self._rate_limiter.acquire()

@@ -93,7 +93,7 @@ class ReusedFrames:
         self._provided: dict[str, npt.NDArray[np.bool_]] = {}
 
     def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
-        """As :meth:`Holdings.of`. Every image is read and compared with its sha256."""
+        """See FrameProvider. Every image is read and compared with its sha256."""
         if shard.stem not in self._provided:
             has = np.zeros(shard.stop - shard.start, np.bool_)
             at = self._find(shard)

@@ -94,8 +94,8 @@ def _manifest_table(
     warnings: list[str | None] = []
     count = 0
     for frame_id, record in zip(table.column("frame_id").to_pylist(), records, strict=True):
-        said = [w for w in (record.frame.warning, size_warnings.get(record.row)) if w]
-        warnings.append("; ".join(said) or None)
+        texts = [w for w in (record.frame.warning, size_warnings.get(record.row)) if w]
+        warnings.append("; ".join(texts) or None)
         if record.frame.status is Status.OK:
             files.append(data_name if data_format == "parquet" else f"{data_name}/{frame_id}.jpg")
             rows.append(count)
@@ -137,12 +137,12 @@ def _size_warnings(schedule: Schedule, records: list[Record]) -> dict[int, str]:
         for kind, rows in kinds.items():
             wide, high = ranges[kind]
             if max(wide.start, high.start) > MAX_FULL_SIDE_PX:
-                said = f"larger than any camera's: implies a full frame {wide.start} px wide or more"
+                problem = f"larger than any camera's: implies a full frame {wide.start} px wide or more"
             elif not _agree(ranges[kind], ranges[usual]):
-                said = "does not fit the crop and downscale of the camera's other pictures"
+                problem = "does not fit the crop and downscale of the camera's other pictures"
             else:
                 continue
-            warnings.update(dict.fromkeys(rows, f"{schema.SIZE_WARNING} {kind[1]} x {kind[2]} {said}"))
+            warnings.update(dict.fromkeys(rows, f"{schema.SIZE_WARNING} {kind[1]} x {kind[2]} {problem}"))
     return warnings
 
 

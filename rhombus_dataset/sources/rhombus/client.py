@@ -169,7 +169,7 @@ class RhombusSource:
         return body
 
     def _translate(self, error: BaseException, connected: bool = False) -> wire.Reply:
-        """Return the reply that an exception of the network or of the HTTP parser stands for."""
+        """Return the reply for an exception of the network or of the HTTP parser."""
         cause: BaseException = error
         if isinstance(error, MaxRetryError) and error.reason is not None:
             cause = error.reason
