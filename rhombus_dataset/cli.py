@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from rhombus_dataset.errors import MissingExtra, RhombusDatasetError
+from rhombus_dataset.quality.text import printable
 
 _PATH = click.Path(path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -27,7 +28,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except RhombusDatasetError as error:
-            click.echo(f"error: {error}", err=True)
+            _echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
 
 
@@ -50,7 +51,7 @@ def init(path: Path) -> None:
     """Write a commented starter plan to PATH."""
     from rhombus_dataset import api
 
-    click.echo(f"{api.init(path)}: starter plan written. Edit it, then run: rhombus-dataset plan {path}")
+    _echo(f"{api.init(path)}: starter plan written. Edit it, then run: rhombus-dataset plan {path}")
 
 
 @main.command()
@@ -71,7 +72,7 @@ def validate(plan: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"valid": True, "name": checked.name, "problems": []})
     else:
-        click.echo(f"{plan}: valid ({checked.name})")
+        _echo(f"{plan}: valid ({checked.name})")
 
 
 @main.command()
@@ -102,10 +103,10 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
     if as_json:
         _print_json(summary.to_json())
     else:
-        click.echo(summary.to_text())
+        _echo(summary.to_text())
     if preview is not None:
         sheet = api.preview(plan, preview, preview_file, url=url)
-        click.echo(f"preview: {sheet}", err=as_json)
+        _echo(f"preview: {sheet}", err=as_json)
 
 
 @main.command()
@@ -171,14 +172,14 @@ def build(
         )
     else:
         by_status = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
-        click.echo(
+        _echo(
             f"{out}: {outcome.committed_shards:,} of {_counted(outcome.shards, 'shard')}, "
             f"{_counted(outcome.planned, 'frame')} planned ({by_status or 'none committed yet'}), "
             f"{_counted(outcome.requests, 'request')} in {outcome.seconds:.1f} s"
         )
     if not outcome.complete:
         again = "".join(f" --retry {status}" for status in retry) + (f" --reuse {reuse}" if reuse else "")
-        click.echo(f"stopped. To resume: rhombus-dataset build {plan} --out {out}{again}", err=True)
+        _echo(f"stopped. To resume: rhombus-dataset build {plan} --out {out}{again}", err=True)
         sys.exit(stopper.exit_code)
 
 
@@ -193,7 +194,7 @@ def info(dataset: Path, as_json: bool) -> None:
     if as_json:
         _print_json(found.to_json())
     else:
-        click.echo(found.to_text())
+        _echo(found.to_text())
 
 
 @main.command()
@@ -212,7 +213,7 @@ def verify(dataset: Path, repair: bool, as_json: bool) -> None:
     if as_json:
         _print_json(report.to_json())
     else:
-        click.echo(report.to_text())
+        _echo(report.to_text())
     if report.problems:
         sys.exit(1)
 
@@ -234,7 +235,7 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
     if as_json:
         _print_json({"camera": outcome.camera_name, "rows": outcome.rows, "shards": outcome.shards})
     else:
-        click.echo(
+        _echo(
             f"{dataset}: erased {_counted(outcome.rows, 'row')} of {outcome.camera_name}, "
             f"rewrote {_counted(outcome.shards, 'shard')}"
         )
@@ -254,7 +255,7 @@ def report(dataset: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
-        click.echo(f"{path}: open it in a browser")
+        _echo(f"{path}: open it in a browser")
 
 
 @main.command()
@@ -283,7 +284,7 @@ def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as
     if as_json:
         _print_json({"out": str(out), "format": to, "frames": len(frames)})
     else:
-        click.echo(f"{out}: {_counted(len(frames), 'frame')} as {to}")
+        _echo(f"{out}: {_counted(len(frames), 'frame')} as {to}")
 
 
 @main.command("import-labels")
@@ -305,15 +306,15 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
     if as_json:
         _print_json(outcome.to_json())
     else:
-        click.echo(
+        _echo(
             f"{outcome.file}: {outcome.boxes:,} {'box' if outcome.boxes == 1 else 'boxes'} and "
             f"{outcome.classes:,} {'class' if outcome.classes == 1 else 'classes'} "
             f"of {_counted(outcome.frames, 'frame')}"
         )
         for label in outcome.skipped[:10]:
-            click.echo(f"skipped: {label.image}: {label.label!r}: {label.problem}", err=True)
+            _echo(f"skipped: {label.image}: {label.label!r}: {label.problem}", err=True)
         if outcome.skipped:
-            click.echo(f"{_counted(len(outcome.skipped), 'label')} skipped; see {outcome.skipped_file}", err=True)
+            _echo(f"{_counted(len(outcome.skipped), 'label')} skipped; see {outcome.skipped_file}", err=True)
     if outcome.skipped:
         sys.exit(1)
 
@@ -386,8 +387,12 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def _echo(text: str, err: bool = False) -> None:
+    click.echo(printable(text), err=err)
+
+
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    _echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 if __name__ == "__main__":
