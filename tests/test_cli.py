@@ -208,7 +208,7 @@ def test_wrong_use_of_a_dataset_is_told(thousand: Path, tmp_path: Path) -> None:
         (("export", thousand, "--to", "coco", "--out", thousand), "exists and is not an empty folder", 2),
         (
             ("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "lum > 3"),
-            "'lum' is not defined",
+            "no column lum; did you mean luma?",
             2,
         ),
         (("export", thousand, "--to", "coco", "--out", tmp_path / "x", "--where", "luma > 999"), "no frames to", 1),

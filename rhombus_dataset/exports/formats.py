@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +11,19 @@ from typing import Final
 from rhombus_dataset.dataset import Dataset, open_dataset
 from rhombus_dataset.errors import DatasetError, UsageError, nearest
 from rhombus_dataset.exports import coco, cvat, huggingface, imagefolder, label_studio, webdataset, yolo
-from rhombus_dataset.store.files import make_folders, remove, remove_leftovers, staged_folder, write_file
+from rhombus_dataset.hashing import json_sha256
+from rhombus_dataset.store import layout
+from rhombus_dataset.store.annotations import annotation_paths
+from rhombus_dataset.store.files import (
+    as_storage_error,
+    make_folders,
+    remove,
+    remove_leftovers,
+    sha256_of,
+    staged_folder,
+    sync,
+    write_file,
+)
 
 FORMATS: Final[dict[str, Callable[[Dataset, Path], None]]] = {
     "huggingface": huggingface.write,
@@ -36,7 +47,8 @@ def export_dataset(
 
     The folder appears under its name once it is complete; an interrupted run leaves nothing there. The same frames
     and annotations give the same bytes. Memory is bounded, whatever the number of images. ``on_start`` is called
-    with the number of frames, ``on_frame`` for each one read.
+    with the number of frames, ``on_frame`` for each one read; neither is called if a killed run had completed the
+    same export.
 
     Raises UsageError for an unknown format or a folder that is not empty, DatasetError and StorageError.
     """
@@ -47,28 +59,64 @@ def export_dataset(
             f"unknown format {to!r}: expected one of {', '.join(FORMATS)}"
             + (f"; did you mean {meant}?" if meant else "")
         )
-    intent, content = out.absolute().parent / f".{out.name}.export.json", _identity(frames, to)
-    if out.is_dir() and intent.is_file() and not intent.is_symlink() and intent.read_bytes() == content:
-        # A run was killed after it had put the complete folder in place.
-        remove(intent)
-        return out
+    intent = out.absolute().with_name(f".{out.absolute().name}.export.json")
+    export = _identity(frames, to)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder. Nothing was written: choose another folder")
+        if not _is_export(out, intent, export):
+            raise UsageError(
+                f"{out}: exists and is not an empty folder. Nothing was written: choose another folder"
+            )
+        # A run was killed after it had moved the complete folder to its place.
+        _finish(out, intent)
+        return out
     if not len(frames):
         raise DatasetError(f"{frames.path}: no frames to export")
     make_folders(out.absolute().parent)
     for path in (out, intent):
         remove_leftovers(path)
     on_start(len(frames))
-    with staged_folder(out) as staged:
-        FORMATS[to](frames.watched(on_frame), staged)
-        write_file(intent, content)
-    remove(intent)
+    try:
+        with staged_folder(out) as staged:
+            FORMATS[to](frames.watched(on_frame), staged)
+            write_file(intent, _intent(export, staged))
+    except BaseException:
+        if not _is_export(out, intent, export):
+            remove(intent)
+        raise
+    _finish(out, intent)
     return out
 
 
-def _identity(frames: Dataset, to: str) -> bytes:
-    """Return what names an export: the dataset, its frames and the format, as JSON."""
-    ids = "".join(frames.to_arrow().column("frame_id").to_pylist())
-    rows_sha256 = hashlib.sha256(ids.encode()).hexdigest()
-    return json.dumps({"dataset": frames.fingerprint, "frames": rows_sha256, "format": to}).encode()
+def _identity(frames: Dataset, to: str) -> dict[str, str]:
+    """Return what an export is computed from: the format, the frames, and hashes of the dataset's files."""
+    files = [frames.path / layout.LOCK_FILE, frames.path / layout.DUPLICATES_FILE, *annotation_paths(frames.path)]
+    with as_storage_error(frames.path):
+        hashes = [(path.name, sha256_of(path)) for path in files if path.is_file()]
+    return {
+        "format": to,
+        "dataset": frames.fingerprint,
+        "frames_sha256": json_sha256(frames.to_arrow().column("frame_id").to_pylist()),
+        "files_sha256": json_sha256(hashes),
+    }
+
+
+def _intent(export: dict[str, str], folder: Path) -> bytes:
+    """Return the content of the intent file: the export, and the inode of its folder, which a rename keeps."""
+    return json.dumps({**export, "inode": folder.stat().st_ino}).encode() + b"\n"
+
+
+def _is_export(out: Path, intent: Path, export: dict[str, str]) -> bool:
+    """Return whether the folder ``out`` is this export, complete, of a run that was killed before it ended."""
+    with as_storage_error(out):
+        return (
+            out.is_dir()
+            and intent.is_file()
+            and not intent.is_symlink()
+            and intent.read_bytes() == _intent(export, out)
+        )
+
+
+def _finish(out: Path, intent: Path) -> None:
+    with as_storage_error(out):
+        sync(intent.parent)
+    remove(intent)
