@@ -152,7 +152,8 @@ def _same_build(out: Path, plan: Plan, now_ms: int, selection: Selection | None)
 def _refuse_other_files(out: Path) -> None:
     with as_storage_error(out):
         names = [path.name for path in out.iterdir()] if out.is_dir() else []
-    expected = (layout.BUILD_FOLDER, layout.SCOUT_FOLDER, layout.PLAN_FILE)
+    # What a run leaves that was killed before it had written the lock.
+    expected = (layout.BUILD_FOLDER, layout.SCOUT_FOLDER, layout.PLAN_FILE, layout.LOCK_TIMES_FILE)
     others = sorted(name for name in names if name not in expected and name[0] != ".")
     if others:
         raise OtherDataset(

@@ -497,3 +497,16 @@ def test_promise_9_the_key_is_in_no_file_and_no_output(tmp_path: Path, monkeypat
     for path in (tmp_path / "out").rglob("*"):
         assert not path.is_file() or key.encode() not in path.read_bytes(), path
     assert "[key]" in (tmp_path / "out" / ".build" / "log.jsonl").read_text()
+
+
+def test_a_build_that_was_killed_before_its_lock_was_written_begins_again(tmp_path: Path) -> None:
+    """The times of a lock are written before the lock itself."""
+    (tmp_path / "times.csv").write_text("camera,timestamp\ncamera-A,2026-06-01T00:00:00Z\n")
+    with scripted_server(same_for_each_frame) as server:
+        plan = write_plan(tmp_path, server.url, sampling={"strategy": "timestamps", "file": "times.csv"})
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "plan.yaml").write_bytes(plan.read_bytes())
+        (tmp_path / "out" / "plan.lock.parquet").write_bytes(b"of the killed run")
+        outcome = rhombus_dataset.build(plan, tmp_path / "out")
+    assert outcome.counts == {"ok": 1}
+    assert rhombus_dataset.verify(tmp_path / "out").problems == ()
