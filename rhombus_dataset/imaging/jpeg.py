@@ -19,6 +19,7 @@ import simplejpeg
 
 from rhombus_dataset.frame import Measures
 from rhombus_dataset.geometry import Geometry, Polygon
+from rhombus_dataset.imaging.limits import DECODING, CostlyImage, buffered_bytes
 
 Scale = Literal[1, 2, 4, 8]
 SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
@@ -29,15 +30,19 @@ MEASURED_SIDE_PX: Final = 256
 """Minimum length in pixels of the shorter side at which measures are taken, if the image is that large."""
 MAX_PIXELS: Final = 100_000_000
 """Maximum number of pixels of an image. A larger one is refused before decoding, to bound memory (300 MB RGB)."""
-MAX_SCANS: Final = 100
-"""Maximum number of scans of an image. Cameras write 1, progressive encoders about 10; a thumbnail adds its own."""
-MAX_SCANNED_PIXELS: Final = 400_000_000
-"""Maximum product of scans and pixels. The decoder passes over all pixels for each scan, at about 10 ns a pixel, so
-no image takes much longer than 4 s. A progressive image of 40 megapixels with 10 scans is allowed."""
 SMALL_GREY: Final = (54, 96)
 """Rows and columns of the small grey images by which frames are compared: cells of 20 x 20 pixels in 1080p."""
 MASKED_QUALITY: Final = 95
 """JPEG quality of an image that is encoded again because a mask was painted on it."""
+
+_RGB_BYTES: Final = 3
+"""Bytes for each decoded pixel: an image in RGB."""
+_GREY_BYTES: Final = 8
+"""Bytes for each decoded pixel: a grey image (1), its integral image (4) and its Laplacian (2)."""
+_PAINT_BYTES: Final = 12
+"""Bytes for each pixel: masks (2), an image in RGB (3), and the buffer that it is encoded into (6)."""
+_BAND_PX: Final = 1_000_000
+"""Pixels for which a mask is computed at once: it takes 20 bytes a pixel."""
 
 
 class DamagedImage(ValueError):
@@ -46,7 +51,8 @@ class DamagedImage(ValueError):
 
 def size_px(image: bytes) -> tuple[int, int]:
     """Return width and height as the header says. Raises DamagedImage for what :func:`decode_rgb` would refuse."""
-    return _check_header(image)
+    header = _check_header(image)
+    return header.width_px, header.height_px
 
 
 def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
@@ -56,20 +62,11 @@ def decode_rgb(image: bytes, scale: Scale = 1) -> npt.NDArray[np.uint8]:
     than decoding in full size. Raises DamagedImage if the bytes are not one complete JPEG, and ValueError for
     another scale.
     """
-    width_px, height_px = _check_header(image)
+    header = _check_header(image)
     if scale not in SCALES:
         raise ValueError(f"scale: expected {', '.join(map(str, SCALES[:-1]))} or {SCALES[-1]}, got {scale}")
-    try:
-        rgb: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            image,
-            colorspace="RGB",
-            min_width=-(-width_px // scale),
-            min_height=-(-height_px // scale),
-            strict=True,
-        )
-    except ValueError as error:
-        raise DamagedImage(f"damaged JPEG: {error}") from None
-    return rgb
+    with DECODING.reserve(header.memory_bytes(scale, _RGB_BYTES)):
+        return _decode(image, header, "RGB", scale)
 
 
 def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int = 90, subsampling: str = "444") -> bytes:
@@ -90,14 +87,15 @@ def small_grey(image: bytes) -> npt.NDArray[np.uint8]:
     The image is decoded at the smallest JPEG scale that has at least as many rows and columns. The arithmetic is
     exact: results are the same on every machine. Raises DamagedImage.
     """
-    width_px, height_px = _check_header(image)
+    header = _check_header(image)
     rows, columns = SMALL_GREY
     scale = 8
-    while scale > 1 and (-(-width_px // scale) < columns or -(-height_px // scale) < rows):
+    while scale > 1 and (-(-header.width_px // scale) < columns or -(-header.height_px // scale) < rows):
         scale //= 2
-    grey = _decode_grey(image, width_px, height_px, scale)
-    cells = _cells(*grey.shape)
-    sums = cv2.integral(grey).ravel()
+    with DECODING.reserve(header.memory_bytes(scale, _GREY_BYTES)):
+        grey = _decode(image, header, "GRAY", scale)[:, :, 0]
+        cells = _cells(*grey.shape)
+        sums = cv2.integral(grey).ravel()
     totals = sums[cells.corners[0]] - sums[cells.corners[1]] - sums[cells.corners[2]] + sums[cells.corners[3]]
     return np.asarray(totals // cells.areas, np.uint8).reshape(SMALL_GREY)
 
@@ -134,11 +132,11 @@ def thumbnail(image: bytes, width_px: int, quality: int = 75) -> bytes:
 
     Raises DamagedImage.
     """
-    full_width_px, full_height_px = _check_header(image)
-    ratio = max(1.0, full_width_px / width_px, full_height_px / (1.5 * width_px))
+    header = _check_header(image)
+    ratio = max(1.0, header.width_px / width_px, header.height_px / (1.5 * width_px))
     scale = max(scale for scale in SCALES if scale <= ratio)
     rgb = decode_rgb(image, scale)
-    size = max(1, round(full_width_px / ratio)), max(1, round(full_height_px / ratio))
+    size = max(1, round(header.width_px / ratio)), max(1, round(header.height_px / ratio))
     if size != (rgb.shape[1], rgb.shape[0]):
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
     return encode_rgb(rgb, quality, "420")
@@ -151,33 +149,35 @@ def measure(image: bytes) -> Measures:
     exact integers, and the DCT is the accurate one, so the results do not depend on the processor. Only the scales
     1/1, 1/2, 1/4 and 1/8 are used, which every JPEG decoder supports. Raises DamagedImage.
     """
-    width_px, height_px = _check_header(image)
+    header = _check_header(image)
     scale = 8
-    while scale > 1 and -(-min(width_px, height_px) // scale) < MEASURED_SIDE_PX:
+    while scale > 1 and -(-min(header.width_px, header.height_px) // scale) < MEASURED_SIDE_PX:
         scale //= 2
-    grey = _decode_grey(image, width_px, height_px, scale)
-    sums = np.asarray(cv2.integral(grey), np.int32)
-    return Measures(
-        width_px=width_px,
-        height_px=height_px,
-        luma=int(sums[-1, -1]) / grey.size,
-        sharpness=_laplacian_variance(grey),
-        dhash=_difference_hash(sums),
-    )
+    with DECODING.reserve(header.memory_bytes(scale, _GREY_BYTES)):
+        grey = _decode(image, header, "GRAY", scale)[:, :, 0]
+        sums = np.asarray(cv2.integral(grey), np.int32)
+        return Measures(
+            width_px=header.width_px,
+            height_px=header.height_px,
+            luma=int(sums[-1, -1]) / grey.size,
+            sharpness=_laplacian_variance(grey),
+            dhash=_difference_hash(sums),
+        )
 
 
-def _decode_grey(image: bytes, width_px: int, height_px: int, scale: int) -> npt.NDArray[np.uint8]:
+def _decode(image: bytes, header: _Header, colours: Literal["RGB", "GRAY"], scale: int) -> npt.NDArray[np.uint8]:
+    """Return the image as an array: uint8, (H, W, 3 or 1). Its memory must be reserved. Raises DamagedImage."""
     try:
-        grey: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             image,
-            colorspace="GRAY",
-            min_width=-(-width_px // scale),
-            min_height=-(-height_px // scale),
+            colorspace=colours,
+            min_width=-(-header.width_px // scale),
+            min_height=-(-header.height_px // scale),
             strict=True,
-        )[:, :, 0]
+        )
     except ValueError as error:
         raise DamagedImage(f"damaged JPEG: {error}") from None
-    return grey
+    return pixels
 
 
 def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> bytes:
@@ -187,14 +187,14 @@ def paint_masks(image: bytes, masks: Sequence[Polygon], geometry: Geometry) -> b
     that a mask touches is painted, and the pixels next to it. Metadata of the file is dropped: an embedded
     thumbnail would show what the mask hides. Raises DamagedImage.
     """
-    width_px, height_px = _check_header(image)
-    covered = mask_pixels(masks, geometry, width_px, height_px)
-    if not covered.any():
-        return image
-    rgb = decode_rgb(image)
-    rgb[covered] = 0
-    _, _, _, subsampling = simplejpeg.decode_jpeg_header(image)
-    return encode_rgb(rgb, MASKED_QUALITY, subsampling)
+    header = _check_header(image)
+    with DECODING.reserve(header.memory_bytes(1, _PAINT_BYTES)):
+        covered = mask_pixels(masks, geometry, header.width_px, header.height_px)
+        if not covered.any():
+            return image
+        rgb = _decode(image, header, "RGB", 1)
+        rgb[covered] = 0
+        return encode_rgb(rgb, MASKED_QUALITY, header.subsampling)
 
 
 def mask_pixels(
@@ -211,21 +211,25 @@ def mask_pixels(
         left, top = np.clip(np.ceil(corners.min(axis=0)) - 1, 0, (width_px, height_px)).astype(int)
         right, bottom = np.clip(np.floor(corners.max(axis=0)) + 1, 0, (width_px, height_px)).astype(int)
         if left < right and top < bottom:
-            shape = bottom - top, right - left
-            covered[top:bottom, left:right] |= _touched(corners - (left, top), *shape)
-    return cv2.dilate(covered, np.ones((3, 3), np.uint8)).astype(np.bool_)
+            step = max(1, _BAND_PX // int(right - left))
+            for first in range(top, bottom, step):
+                rows = range(first - top, min(first + step, bottom) - top)
+                touched = _touched(corners - (left, top), rows, right - left)
+                covered[first : first + len(rows), left:right] |= touched
+    return cv2.dilate(covered, np.ones((3, 3), np.uint8)).view(np.bool_)
 
 
-def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a window the polygon or its outline touches: bool, (H, W)."""
+def _touched(corners: npt.NDArray[np.float64], within: range, width_px: int) -> npt.NDArray[np.bool_]:
+    """Return which pixels of the rows ``within`` the polygon or its outline touches: bool, (rows, W)."""
+    height_px = len(within)
     # Number of starts minus number of ends at each pixel: the cumulative sum of a row counts what covers a pixel.
     outline = np.zeros((height_px, width_px + 1), np.int32)
     winding = np.zeros((height_px, width_px + 1), np.int32)
     for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if y <= next_y:
-            _add_edge(outline, winding, x, y, next_x, next_y, 1)
+            _add_edge(outline, winding, within, (x, y), (next_x, next_y), 1)
         else:
-            _add_edge(outline, winding, next_x, next_y, x, y, -1)
+            _add_edge(outline, winding, within, (next_x, next_y), (x, y), -1)
     # A pixel that the outline does not touch is completely inside or outside, like its centre.
     touched: npt.NDArray[np.bool_] = np.cumsum(outline, axis=1, dtype=np.int32) > 0
     touched |= np.cumsum(winding, axis=1, dtype=np.int32) != 0
@@ -235,18 +239,19 @@ def _touched(corners: npt.NDArray[np.float64], height_px: int, width_px: int) ->
 def _add_edge(
     outline: npt.NDArray[np.int32],
     winding: npt.NDArray[np.int32],
-    x0: float,
-    y0: float,
-    x1: float,
-    y1: float,
+    within: range,
+    upper: tuple[float, float],
+    lower: tuple[float, float],
     direction: int,
 ) -> None:
-    """Add the edge from (x0, y0) down to (x1, y1): the pixels it touches, and the pixel centres to its right.
+    """Add the edge from ``upper`` to ``lower``, (x, y), in the rows ``within``: the pixels that it touches, and the
+    pixel centres to its right.
 
     An edge on the border of two pixels touches both.
     """
-    height_px, width_px = outline.shape[0], outline.shape[1] - 1
-    first, last = max(math.ceil(y0) - 1, 0), min(math.floor(y1), height_px - 1)
+    (x0, y0), (x1, y1) = upper, lower
+    width_px = outline.shape[1] - 1
+    first, last = max(math.ceil(y0) - 1, within.start), min(math.floor(y1), within.stop - 1)
     if first > last:
         return
     rows = np.arange(first, last + 1)
@@ -258,27 +263,43 @@ def _add_edge(
         enters, leaves = np.full(rows.shape, x0), np.full(rows.shape, x1)
     left, right = np.ceil(np.minimum(enters, leaves)) - 1, np.floor(np.maximum(enters, leaves))
     seen = (right >= 0) & (left < width_px)
-    outline[rows[seen], np.clip(left[seen], 0, width_px).astype(int)] += 1
-    outline[rows[seen], np.clip(right[seen] + 1, 0, width_px).astype(int)] -= 1
+    outline[rows[seen] - within.start, np.clip(left[seen], 0, width_px).astype(int)] += 1
+    outline[rows[seen] - within.start, np.clip(right[seen] + 1, 0, width_px).astype(int)] -= 1
     crossed = rows[(rows + 0.5 >= y0) & (rows + 0.5 < y1)]
     at = np.ceil(x0 + (crossed + 0.5 - y0) * slope - 0.5)
-    winding[crossed, np.clip(at, 0, width_px).astype(int)] += direction
+    winding[crossed - within.start, np.clip(at, 0, width_px).astype(int)] += direction
 
 
-def _check_header(image: bytes) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The header of a JPEG. ``buffered_bytes``: memory for its coefficients while it is decoded."""
+
+    width_px: int
+    height_px: int
+    subsampling: str
+    buffered_bytes: int
+
+    def memory_bytes(self, scale: int, bytes_per_px: int) -> int:
+        """Return the memory for decoding at a scale, with ``bytes_per_px`` for each decoded pixel."""
+        decoded_px = -(-self.width_px // scale) * -(-self.height_px // scale)
+        return self.buffered_bytes + decoded_px * bytes_per_px
+
+
+def _check_header(image: bytes) -> _Header:
     if image[:2] != b"\xff\xd8":
         raise DamagedImage("not a JPEG: it does not start with the JPEG marker")
     try:
-        height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(image)
+        height_px, width_px, _, subsampling = simplejpeg.decode_jpeg_header(image)
     except ValueError as error:
         raise DamagedImage(f"damaged JPEG header: {error}") from None
+    except KeyError as error:
+        raise DamagedImage(f"damaged JPEG header: unknown subsampling or colours ({error})") from None
     if width_px * height_px > MAX_PIXELS:
         raise DamagedImage(f"the header claims {width_px} x {height_px} pixels, more than {MAX_PIXELS} in all")
-    # In coded data, 0xff is followed by a zero: what is found is the start of a scan, here or in a thumbnail.
-    scans = image.count(b"\xff\xda")
-    if scans > MAX_SCANS or scans * width_px * height_px > MAX_SCANNED_PIXELS:
-        raise DamagedImage(f"{scans} scans of {width_px} x {height_px} pixels would take too long to decode")
-    return width_px, height_px
+    try:
+        return _Header(width_px, height_px, subsampling, buffered_bytes(image, width_px, height_px))
+    except CostlyImage as error:
+        raise DamagedImage(str(error)) from None
 
 
 def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rhombus_dataset.building.fetch import PixelBudget
-from rhombus_dataset.imaging import jpeg
+from rhombus_dataset.imaging import jpeg, limits
 from tests.conftest import ROOT
 
 
@@ -47,9 +47,9 @@ def test_ordinary_progressive_images_are_decoded() -> None:
 def test_the_worst_that_is_accepted_is_bounded() -> None:
     """As many scans and pixels as the limits allow: such an image takes seconds, not minutes."""
     width_px, height_px = 2000, 2000
-    repeats = jpeg.MAX_SCANNED_PIXELS // (width_px * height_px) - 12
+    repeats = limits.MAX_SCANNED_PIXELS // (width_px * height_px) - 12
     image = progressive(width_px, height_px, repeats)
-    assert image.count(b"\xff\xda") <= jpeg.MAX_SCANS
+    assert image.count(b"\xff\xda") <= limits.MAX_SCANS
     began = time.process_time()
     with contextlib.suppress(jpeg.DamagedImage):
         jpeg.measure(image)
@@ -103,7 +103,7 @@ import resource, threading, math
 import numpy as np, simplejpeg
 from rhombus_dataset.building.fetch import PixelBudget
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.imaging import jpeg
+from rhombus_dataset.imaging import jpeg, limits
 image = simplejpeg.encode_jpeg(np.zeros((5000, 8000, 3), np.uint8), 50)
 budget = PixelBudget({100_000_000})
 def work():
