@@ -139,9 +139,10 @@ class Dataset(Sequence["Frame"]):
         ``condition``: a text (``"luma > 40 and camera_name == 'dock-north'"``) or an Arrow expression
         (``pc.field("luma") > 40``). A text can compare columns with ``== != < <= > >= in``, combine comparisons
         with ``and or not`` and parentheses, and use ``.str.startswith('x')``, ``.str.endswith('x')``,
-        ``.str.contains('x')``, ``.isna()`` and ``.notna()``. It is never executed. A comparison with a missing
-        value is false. Raises UsageError if the condition cannot be evaluated, or if it can match no frame because
-        it asks for a status other than `ok`: only `ok` frames are opened.
+        ``.str.contains('x')``, ``.isna()`` and ``.notna()``. It is never executed. As in
+        pandas, a comparison with a missing value is false, and ``!=``, ``not in`` and ``not`` are true. Raises
+        UsageError if the condition cannot be evaluated, or if only frames with a status other than `ok` match it:
+        these are not opened.
         """
         table = self.to_arrow()
         if isinstance(condition, str):
@@ -149,7 +150,7 @@ class Dataset(Sequence["Frame"]):
             is_of_others = not len(kept) and len(table) and uses_column(condition, "status")
             if is_of_others and np.asarray(matching_rows(self._manifest, condition)).any():
                 raise UsageError(
-                    f"the condition {condition!r} matches rows without an image only: a dataset opens frames of "
+                    f"the condition {condition!r:.200} matches rows without an image only: a dataset opens frames of "
                     "status ok. The rows of all frames are in `dataset.manifest`"
                 )
             return self._part(self._rows[kept])

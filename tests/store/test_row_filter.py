@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,17 @@ SAFE = [
     "luma < width",
     "timestamp < '2026-06-01T00:10:00+00:00'",
     "  luma > 40  ",
+    "luma > 40 & view == 'door'",
+    "view == 'door' | luma > 130 & width == 321",
+    " | ".join(f"luma == {i * 3.5}" for i in range(80)),
+    "view == ['door', 'x']",
+    "width != (320, 321)",
+    "width in [320.5, 321]",
+    "width in [4294967296, 320]",
+    "luma < 9007199254740993",
+    "luma > +40",
+    "view != 'a # & b'",
+    f"luma < {10**30}",
 ]
 
 
@@ -78,9 +91,15 @@ def test_a_time_without_an_offset_is_utc() -> None:
     assert np.flatnonzero(found).tolist() == list(range(10, 40))
 
 
+def test_a_backslash_that_escapes_nothing_is_a_character() -> None:
+    table = pa.table({"view": [r"\d", "d", "\n"]})
+    assert np.asarray(matching_rows(table, r"view == '\d'")).tolist() == [True, False, False]
+    assert np.asarray(matching_rows(table, r"view in ['\n', '\x64']")).tolist() == [False, True, True]
+
+
 def test_none_means_missing() -> None:
     missing = np.flatnonzero(TABLE.to_pandas()["view"].isna()).tolist()
-    for condition in ("view == None", "view is None", "not view != None"):
+    for condition in ("view == None", "view is None", "not view != None", "view in [None]"):
         assert np.flatnonzero(np.asarray(matching_rows(TABLE, condition))).tolist() == missing
     assert np.asarray(matching_rows(TABLE, "location is not None")).sum() == 0
 
@@ -104,7 +123,24 @@ def test_none_means_missing() -> None:
         ("", "not complete"),
         ("luma >", "not complete"),
         ("luma > 1e400", "too large"),
-        (f"luma > {10**30}", "too large"),
+        (f"luma > {10**400}", "too large"),
+        (f"luma > -0x{'f' * 5000}", "too large"),
+        (f"width in [0x{'f' * 5000}]", "too large"),
+        (f"luma.foo(0x{'f' * 5000})", "is not allowed"),
+        ("view == '\\ud800'", "not valid Unicode"),
+        ("view in ['\\ud800']", "not valid Unicode"),
+        ("view.str.contains('\\ud800')", "not valid Unicode"),
+        ("view == '\ud800'", "condition"),
+        ("luma in [True]", "values that luma"),
+        ("view in [3]", "values that view"),
+        ("luma in [width]", "width is not allowed"),
+        ("luma is 3", "use == to compare"),
+        ("luma > 3 # and more", "# at character 10 is not allowed: a condition has no comments"),
+        ("view == b'x'", "b at character 9 is not allowed: a text has no prefix"),
+        ('view == """a & b"""', "write a text in single quotes"),
+        ('view == "a=b" and luma >', "not complete"),
+        ("timestamp in ['9999-12-31T23:59:59-23:59']", "is not a time"),
+        ("x" * 5000 + " > 3", "no column xxx"),
         ("(" * 200 + "luma" + ")" * 200, "condition"),
         ("not " * (MAX_DEPTH + 1) + "luma > 4", "levels deep"),
         ("luma > 4 or " * 1000 + "luma > 3", "characters, more than"),
@@ -158,6 +194,19 @@ WORDS = st.sampled_from(
      "print", "True", "*", "**", "%", "{", "}", "\\", "\n", "#", ";", "\x00", "ü", "if", "else", "`", '"""',
      "0x", "1e5", "b'x'"]
 )  # fmt: skip
+
+
+STARTS = ["(", "[", "{", "a(", "a[", "lambda:", "not ", "-", "~", "1 if 1 else ", "1**", "f'{", "'", "\\'", "a.",
+          "(a,", "[a for a in ", "await ", "luma<", "x=", "*", "\\\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_text_takes_long(start: str) -> None:
+    text = (start * 10_000)[:9_990] + "luma"
+    began = time.process_time()
+    with contextlib.suppress(UsageError):
+        matching_rows(TABLE, text)
+    assert time.process_time() - began < 2
 
 
 @given(st.lists(WORDS, max_size=15))
