@@ -150,8 +150,8 @@ class Dataset(Sequence["Frame"]):
             is_of_others = not len(kept) and len(table) and uses_column(condition, "status")
             if is_of_others and np.asarray(matching_rows(self._manifest, condition)).any():
                 raise UsageError(
-                    f"the condition {condition!r:.200} matches rows without an image only: a dataset opens frames of "
-                    "status ok. The rows of all frames are in `dataset.manifest`"
+                    f"the condition {condition!r:.200} matches rows without an image only: a dataset opens frames "
+                    "of status ok. The rows of all frames are in `dataset.manifest`"
                 )
             return self._part(self._rows[kept])
         try:

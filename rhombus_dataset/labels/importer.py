@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def _import(dataset: Dataset, path: Path, name: str | None, made_by: str | None)
 
     Raises UsageError, DatasetError and StorageError.
     """
-    name = name or path.resolve().stem
+    name = name or Path(os.path.realpath(path)).stem
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is not a valid name for annotations: expected up to 100 letters, digits, dots, dashes and "

@@ -11,9 +11,11 @@ from typing import Any, Final
 from rhombus_dataset.errors import UsageError
 
 MAX_TEXT: Final = 500
-"""Maximum characters of a label. Longer text is not a class name, and would break tables."""
-
-
+"""Maximum characters of a label or an author. Longer text is not a class name, and would break tables."""
+MAX_IMAGE_NAME: Final = 4_000
+"""Maximum characters of the name of an image: signed URLs have up to 2,000. Each label repeats its image's name."""
+MAX_COORDINATE: Final = 1e9
+"""Maximum of the numbers of a box or a size, in pixels. Images have up to 1e5; beyond 1e300, scaling overflows."""
 MAX_EXCERPT: Final = 120
 """Maximum characters of a label file in an error message."""
 
@@ -36,16 +38,23 @@ class ImportedLabel:
     problem: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image", "label", "made_by"):
-            text = getattr(self, name)
-            if text is not None:
-                object.__setattr__(self, name, _one_line(text))
         if self.problem is None:
             object.__setattr__(self, "problem", _problem(self))
+        limits = {"image": MAX_IMAGE_NAME, "label": MAX_TEXT, "made_by": MAX_TEXT, "problem": MAX_TEXT}
+        for name, limit in limits.items():
+            text = getattr(self, name)
+            if text is not None:
+                object.__setattr__(self, name, _one_line(text[:limit]))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values that are not None, as plain values."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return the values that are not None, as plain values. Numbers that JSON lacks become text."""
+        values = asdict(self)
+        for name in ("box", "size"):
+            if values[name] is not None:
+                values[name] = [number if math.isfinite(number) else str(number) for number in values[name]]
+        if self.confidence is not None and not math.isfinite(self.confidence):
+            values["confidence"] = str(self.confidence)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def _one_line(text: str) -> str:
@@ -54,15 +63,28 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in whole).split())
 
 
+def excerpt(text: str) -> str:
+    """Return the beginning of a text of a label file, for an error message."""
+    return _one_line(text[:MAX_EXCERPT])
+
+
 def _problem(label: ImportedLabel) -> str | None:
-    if not label.label:
+    if not _one_line(label.label[: MAX_TEXT + 1]):
         return "it has no label"
     if len(label.label) > MAX_TEXT:
         return f"its label has more than {MAX_TEXT} characters"
+    if len(label.image) > MAX_IMAGE_NAME:
+        return f"the name of its image has more than {MAX_IMAGE_NAME:,} characters"
+    if label.made_by is not None and len(label.made_by) > MAX_TEXT:
+        return f"its author has more than {MAX_TEXT} characters"
+    if label.confidence is not None and not math.isfinite(label.confidence):
+        return "its confidence is not a finite number"
     if label.box is not None:
-        if not all(map(math.isfinite, label.box)) or label.box[2] <= 0 or label.box[3] <= 0:
+        if not all(abs(number) <= MAX_COORDINATE for number in label.box):
+            return f"its box has a number that is not finite, or beyond {MAX_COORDINATE:,.0f}"
+        if label.box[2] <= 0 or label.box[3] <= 0:
             return "its box is empty"
-        if label.size is not None and not all(length > 0 for length in label.size):
+        if label.size is not None and not all(1 <= length <= MAX_COORDINATE for length in label.size):
             return "its image has no size"
     return None
 
@@ -73,6 +95,5 @@ def translate_errors(path: object, what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError) as error:
-        excerpt = _one_line(str(error))[:MAX_EXCERPT]
-        kind = type(error).__name__
-        raise UsageError(f"{path}: {what}: not valid in this format ({kind}: {excerpt})") from None
+        found = f"{type(error).__name__}: {excerpt(str(error))}"
+        raise UsageError(f"{path}: {excerpt(what)}: not valid in this format ({found})") from None

@@ -41,6 +41,5 @@ def _annotation(image: str, annotation: dict[str, Any]) -> Iterator[ImportedLabe
                 )
         elif kind != "relation":
             what = "turned box" if kind == "rectanglelabels" else kind
-            yield ImportedLabel(
-                image, str(value.get(kind, "")), problem=f"a {what}, where boxes and choices are taken"
-            )
+            label = str(value.get(kind, ""))
+            yield ImportedLabel(image, label, problem=f"a {str(what)[:60]}, where boxes and choices are taken")

@@ -10,7 +10,7 @@ from typing import Any
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.labels import coco, cvat, label_studio, yolo
 from rhombus_dataset.labels.label import ImportedLabel
-from rhombus_dataset.labels.label_file import check_label_file
+from rhombus_dataset.labels.label_file import check_label_file, read_label_file
 
 _FORMATS = "a COCO or Label Studio file (.json), a CVAT file (.xml) or a YOLO folder"
 
@@ -25,12 +25,9 @@ def read_labels(path: Path) -> Iterator[ImportedLabel]:
     try:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder: expected {_FORMATS}")
-        check_label_file(path)
         if path.suffix == ".xml":
-            return cvat.read(path)
-        content: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+            return cvat.read(check_label_file(path))
+        content: Any = json.loads(read_label_file(path))
     except (ValueError, RecursionError):
         raise UsageError(f"{path}: not JSON: expected {_FORMATS}") from None
     if isinstance(content, dict) and "images" in content and "annotations" in content:
