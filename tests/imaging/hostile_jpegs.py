@@ -59,14 +59,14 @@ def joined(parts: list[bytes]) -> bytes:
     return SOI + b"".join(parts) + EOI
 
 
-def repeated_scan(jpeg: bytes, count: int, scan: int = -1, keep_data: bool = True) -> bytes:
-    """Return a JPEG with ``count`` more copies of one of its scans, with its data or without."""
+def repeated_scan(jpeg: bytes, count: int, scan: int = -1, data: bytes | None = None) -> bytes:
+    """Return a JPEG with ``count`` more copies of one of its scans, with its own data or other."""
     parts = segments(jpeg)
     at = [i for i, (marker, _) in enumerate(parts) if marker == 0xDA][scan]
-    data = parts[at][1]
-    if not keep_data:
-        data = data[: 2 + int.from_bytes(data[2:4])]
-    return joined([part for _, part in parts[: at + 1]] + [data] * count + [part for _, part in parts[at + 1 :]])
+    copy = parts[at][1]
+    if data is not None:
+        copy = copy[: 2 + int.from_bytes(copy[2:4])] + data
+    return joined([part for _, part in parts[: at + 1]] + [copy] * count + [part for _, part in parts[at + 1 :]])
 
 
 def without(jpeg: bytes, marker: int) -> bytes:
