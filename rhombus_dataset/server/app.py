@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from rhombus_dataset import wire
 from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
+from rhombus_dataset.server.connections import connection_of
 from rhombus_dataset.server.faults import Bucket, Faults, faulty, too_many
 from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.source import RecordingsSource
@@ -120,7 +121,7 @@ def create_app(site: Site) -> FastAPI:
         summary="The frame that was on screen at a millisecond",
         dependencies=[Depends(authenticated)],
     )
-    async def get_exact_frame_data(body: ExactFrameRequest) -> Response:
+    async def get_exact_frame_data(body: ExactFrameRequest, http: Request) -> Response:
         request = _frame_request(body)
         if isinstance(request, str):
             return _error(400, request)
@@ -128,7 +129,10 @@ def create_app(site: Site) -> FastAPI:
             return too_many(retry_after_s)
 
         async def answer() -> Response:
-            return await anyio.to_thread.run_sync(lambda: _answer(source.get(request)), limiter=limiter)
+            async with limiter:
+                if connection_of(http.scope) is None:
+                    return _error(400, "the client has closed the connection")
+                return await anyio.to_thread.run_sync(lambda: _answer(source.get(request)))
 
         fault = faults.next(request)
         return await (answer() if fault is None else faulty(fault, answer))
@@ -164,7 +168,8 @@ def _add_limits_and_errors(app: FastAPI) -> None:
 
 def _frame_request(body: ExactFrameRequest) -> FrameRequest | str:
     try:
-        uuid = wire.canonical_uuid(body.cameraUuid)
+        # The error quotes the text. An excerpt of 40 characters is longer than any UUID, so it stays wrong.
+        uuid = wire.canonical_uuid(body.cameraUuid[:40])
     except ValueError as error:
         return str(error)
     crop = (

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.server.app import create_app
-from rhombus_dataset.server.connections import Connections
+from rhombus_dataset.server.connections import MAX_HEAD_BYTES, Connections
 from rhombus_dataset.sources.recordings.site import InjectedFault, Site, load_site
 
-MAX_CLIENTS: Final = 1_000
-"""Maximum number of connections and of requests at once. Further ones get a 503."""
+MAX_CLIENTS: Final = 800
+"""Maximum number of connections and of requests at once. Requests on further connections get a 503."""
 
 
 def serve(
@@ -83,7 +83,13 @@ class _Config(uvicorn.Config):
 
 
 def _config(site: Site) -> uvicorn.Config:
-    return _Config(create_app(site), http=Connections, limit_concurrency=MAX_CLIENTS)
+    return _Config(
+        create_app(site),
+        http=Connections,
+        ws="none",  # it would take a connection out of the limits
+        limit_concurrency=MAX_CLIENTS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
 
 
 class _Server(uvicorn.Server):
