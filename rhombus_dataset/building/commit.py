@@ -14,7 +14,7 @@ from rhombus_dataset.building.shard_writer import commit_shard
 from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import make_folders, move, remove, write_file
+from rhombus_dataset.store.files import as_storage_error, make_folders, move, remove, write_file
 from rhombus_dataset.store.journal import Journal
 from rhombus_dataset.store.manifest import pending_rewrites
 
@@ -71,6 +71,15 @@ def roll_forward(out: Path) -> None:
     for stage in pending_rewrites(out):
         _swap_in(out, stage)
     remove(out / layout.REWRITE_FOLDER)
+
+
+def remove_working_folders(out: Path) -> None:
+    """Remove the folders of journals and of rewritten shards, if they are empty."""
+    for folder in (out / layout.JOURNAL_FOLDER, out / layout.REWRITE_FOLDER):
+        with as_storage_error(folder):
+            is_empty = folder.is_dir() and not any(folder.iterdir())
+        if is_empty:
+            remove(folder)
 
 
 def _swap_in(out: Path, stage: Path) -> None:

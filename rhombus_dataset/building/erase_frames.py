@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rhombus_dataset.building.commit import finalize_shard, roll_forward
+from rhombus_dataset.building.commit import finalize_shard, remove_working_folders, roll_forward
 from rhombus_dataset.building.passes import scout_folder_of, write_derived_files
 from rhombus_dataset.building.reuse import CommittedFrames, ErasedFrames, KnownFrames
 from rhombus_dataset.building.run import journal_of
@@ -70,6 +70,7 @@ def _erase(out: Path, camera_name: str, start: LocalTime | None, end: LocalTime 
                 if erased_rows:
                     rows += erased_rows
                     shards += _rewrite(out, schedule, shard, erased)
+        remove_working_folders(out)
     return ErasureOutcome(out, camera.name, rows, shards)
 
 

@@ -19,7 +19,7 @@ from rhombus_dataset.planning.resolve import resolve
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.scout.pass_plan import scout_pass
-from rhombus_dataset.store.files import make_folders, write_file
+from rhombus_dataset.store.files import make_folders, remove_leftovers, write_file
 
 PREVIEW_DOWNSCALE: Final = 4
 """Previews show the full frame at a quarter of its width and height: a tile is no larger."""
@@ -47,6 +47,7 @@ def write_preview(plan: Plan, count: int, image: Path, url: str | None, now_ms: 
         rows = sorted({i * len(schedule) // count for i in range(min(count, len(schedule)))})
         tiles = [_tile(plan, schedule, row, fetcher) for row in rows]
     make_folders(image.parent)
+    remove_leftovers(image)
     write_file(image, contact_sheet(tiles))
     return image
 

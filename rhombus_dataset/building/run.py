@@ -67,6 +67,7 @@ def run_build(
             outcome = outcome.plus(_build_round(context, second) if outcome.complete else _not_begun(out, second))
         if outcome.complete:
             remove(out / layout.JOURNAL_FOLDER)
+            remove(out / layout.REWRITE_FOLDER)
         return outcome
 
 

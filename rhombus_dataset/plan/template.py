@@ -8,7 +8,7 @@ from typing import Any
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.plan.model import Plan, View
 from rhombus_dataset.plan.values import WEEKDAYS
-from rhombus_dataset.store.files import make_folders, write_file
+from rhombus_dataset.store.files import make_folders, remove_leftovers, write_file
 
 _STARTER = """\
 # A sampling plan for rhombus-dataset. Times without a UTC offset are the camera's local time.
@@ -65,6 +65,7 @@ def write_starter_plan(path: Path) -> Path:
     if path.exists():
         raise UsageError(f"{path}: exists already and was not changed: choose another name")
     make_folders(path.parent)
+    remove_leftovers(path)
     write_file(path, starter_plan().encode())
     return path
 

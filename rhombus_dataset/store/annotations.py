@@ -129,7 +129,8 @@ def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
     remove(dataset / layout.REPORT_FILE)
     for path in annotation_paths(dataset):
         table = read_annotation_file(path)
-        kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), pa.array(sorted(frame_ids)))))
+        deleted = pa.array(sorted(frame_ids), pa.string())  # without the type, no ids would be an array of nulls
+        kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), deleted)))
         if kept.num_rows < table.num_rows:
             tables.write_table(path, kept)
     for name in sorted(path.name for path in folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):

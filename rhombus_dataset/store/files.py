@@ -22,6 +22,7 @@ from rhombus_dataset.errors import BuildError, DatasetError, StorageError
 from rhombus_dataset.store import layout
 
 TEMPORARY_SUFFIX: Final = ".tmp"
+_RANDOM_BYTES: Final = 8
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ def inside(dataset: Path, name: str) -> Path:
 
 def _temporary(path: Path) -> Path:
     """Return a temporary path beside ``path``. Its name can't be guessed: nobody can plant a link under it."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}{TEMPORARY_SUFFIX}")
 
 
 def remove_temporary_files(folder: Path) -> None:
@@ -81,7 +82,8 @@ def remove_temporary_files(folder: Path) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed processes had not finished writing under the final name ``path``."""
-    for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}")):
+    random = "[0-9a-f]" * 2 * _RANDOM_BYTES  # a `*` would also match what belongs to a longer name, with a dot
+    for leftover in sorted(path.parent.glob(f".{glob.escape(path.name)}.{random}{TEMPORARY_SUFFIX}")):
         remove(leftover)
 
 
