@@ -90,7 +90,9 @@ class Connections(H11Protocol):
         """Close the connection, after what the client has not read yet, in limited time."""
         self._stop_receive_timer()
         self.transport.close()
-        if self._send_timer is None and self.transport.get_write_buffer_size():
+        if not self.transport.get_write_buffer_size():
+            self.connections.discard(self)  # at once: in a burst, many are closed before the next is accepted
+        elif self._send_timer is None:
             self._send_timer = self.loop.call_later(SEND_TIMEOUT_S, self.transport.abort)
 
     def _stop_receive_timer(self) -> None:
