@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from rhombus_dataset.errors import MissingExtra, RhombusDatasetError
-from rhombus_dataset.quality.text import printable
+from rhombus_dataset.errors import MissingExtra, RhombusDatasetError, printable
 
 _PATH = click.Path(path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

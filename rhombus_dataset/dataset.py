@@ -55,7 +55,12 @@ def read_duplicates(path: Path) -> pa.Table:
     if not file.exists():
         return DUPLICATES.empty_table()
     try:
-        return tables.read_table(file).cast(DUPLICATES)
+        table = tables.read_table(file).cast(DUPLICATES)
+        for name in ("frame_id", "repeats"):
+            is_id = pc.fill_null(pc.match_substring_regex(table.column(name), "^[0-9a-f]{20}$"), False)
+            if not pc.all(is_id, min_count=0).as_py():
+                raise ValueError(f"{name}: expected 20 hex digits")
+        return table
     except DatasetError as error:
         raise DatasetError(f"{error}. Run the build again") from None
     except (ValueError, pa.ArrowException) as error:
@@ -73,8 +78,9 @@ class Dataset(Sequence["Frame"]):
     def __init__(self, path: Path, *, duplicates: bool = False) -> None:
         self._path = path
         self._lock: Lock | None = None
-        self._manifest = manifest.read_manifest(path).combine_chunks()
-        self._fingerprint = _fingerprint(path)
+        table, headers = manifest.read_manifest_and_headers(path)
+        self._manifest = table.combine_chunks()
+        self._fingerprint = _fingerprint(headers)
         self._images = ImageReader(path)
         self._annotations: pa.Table | None = None  # of the whole dataset, sorted by frame_id
         self._annotated: npt.NDArray[np.str_] | None = None  # frame_id of each annotation
@@ -316,8 +322,11 @@ class Frame:
 
     @property
     def local_time(self) -> dt.datetime:
-        """The time of the frame in the camera's time zone."""
-        return self.timestamp.astimezone(zoneinfo.ZoneInfo(self.timezone))
+        """The time of the frame in the camera's time zone. Raises DatasetError for a zone that is not known here."""
+        try:
+            return self.timestamp.astimezone(zoneinfo.ZoneInfo(self.timezone))
+        except (LookupError, ValueError, OSError):
+            raise DatasetError(f"frame {self.frame_id}: unknown time zone {self.timezone!r:.100}") from None
 
     @property
     def view(self) -> str:
@@ -373,9 +382,8 @@ class Frame:
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(headers: list[manifest.SliceHeader]) -> str:
     digest = hashlib.sha256()
-    for slice_path in manifest.slice_paths(path):
-        header = manifest.read_header(slice_path)
+    for header in headers:
         digest.update(f"{header.shard} {header.data_sha256} {header.content_sha256}\n".encode())
     return digest.hexdigest()[:16]

@@ -27,6 +27,17 @@ class RhombusDatasetError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped, except line breaks and tabs.
+
+    A dataset, a plan or labels from somebody else may hold codes that change what a terminal shows or does.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -57,7 +68,7 @@ class InvalidFile(RhombusDatasetError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        return printable("\n".join(str(problem) for problem in self.problems))
 
 
 class UsageError(RhombusDatasetError):

@@ -20,7 +20,7 @@ from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout
 from rhombus_dataset.store.annotations import delete_annotations
-from rhombus_dataset.store.files import exclusive_lock, remove_temporary_files
+from rhombus_dataset.store.files import exclusive_lock, folder_inside, remove, remove_temporary_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def _erase(out: Path, camera_name: str, start: LocalTime | None, end: LocalTime 
         roll_forward(out)
         # Erased means gone: also from files that a killed command had not finished writing.
         remove_temporary_files(out)
+        _remove_unfinished(out, schedules)
         add_erasure(out, Erasure(camera.uuid, start_ms, end_ms))
         erasures = [(schedule, ErasedFrames(out, schedule)) for schedule in schedules]
         delete_annotations(out, set().union(*(erased.frame_ids() for _, erased in erasures)))
@@ -74,11 +75,29 @@ def _erase(out: Path, camera_name: str, start: LocalTime | None, end: LocalTime 
     return ErasureOutcome(out, camera.name, rows, shards)
 
 
+def _remove_unfinished(out: Path, schedules: list[Schedule]) -> None:
+    """Remove data without a manifest slice, and data and journals of no shard of the dataset.
+
+    A build that was killed between the two files of a shard leaves the first. The journal has its frames too.
+    """
+    journals, data = set(), set()
+    for schedule in schedules:
+        for shard in schedule.shards:
+            journals.add(layout.journal_file(shard.stem))
+            if CommittedFrames(out).has(shard):
+                name = layout.data_folder if schedule.data_format == "jpeg" else layout.data_file
+                data.add(name(shard.stem))
+    for folder, kept in ((layout.JOURNAL_FOLDER, journals), (layout.DATA_FOLDER, data)):
+        for path in sorted(folder_inside(out, folder).glob("*")):
+            if f"{folder}/{path.name}" not in kept:
+                remove(path)
+
+
 def _rewrite(out: Path, schedule: Schedule, shard: Shard, erased: ErasedFrames) -> bool:
     """Remove the erased rows from the journal and the files of a shard. Return whether its files changed."""
     is_erased, first = erased.provides(shard), shard.start
     journal = journal_of(out, schedule, shard)
-    journal.recover()
+    journal.recover(range(first, shard.stop))
     journal.keep_only(lambda row: not is_erased[row - first])
     committed = CommittedFrames(out)
     if not committed.has(shard):

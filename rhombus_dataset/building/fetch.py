@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
-import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,37 +27,10 @@ ATTEMPTS_FOR_DAMAGE: Final = 3
 """How often the same damaged bytes may come. Then they are damaged in the cloud, and the frame is `corrupt`. Bytes
 that were damaged in transit differ each time: for them, the attempts of the frame decide.
 """
-MAX_PIXELS_IN_FLIGHT: Final = 100_000_000
-"""Pixels that are decoded at the same time: 300 MB at most. 48 images of 1080p fit."""
 UNREACHABLE_LIMIT_S: Final = 60.0
 """Seconds without an answer after which a host that has answered before stops the build."""
 UNREACHABLE_AT_START_S: Final = 10.0
 """The same for a host that has never answered: its address is probably wrong."""
-
-
-class PixelBudget:
-    """Bounds the pixels that are decoded at the same time, whatever the number of threads. Thread-safe.
-
-    A decode takes up to 3 bytes a pixel. An image that is larger than the whole budget is decoded alone.
-    """
-
-    def __init__(self, pixels: int = MAX_PIXELS_IN_FLIGHT) -> None:
-        self._pixels = pixels
-        self._used = 0
-        self._freed = threading.Condition()
-
-    @contextlib.contextmanager
-    def reserved(self, pixels: int) -> Iterator[None]:
-        """Wait until ``pixels`` fit into the budget, and hold them for the block."""
-        with self._freed:
-            self._freed.wait_for(lambda: self._used == 0 or self._used + pixels <= self._pixels)
-            self._used += pixels
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._used -= pixels
-                self._freed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +86,6 @@ class Fetcher:
         self._has_answered = False
         self._requests = 0
         self._counting = threading.Lock()
-        self._pixels = PixelBudget()
 
     def fetch(
         self,
@@ -198,8 +168,7 @@ class Fetcher:
                     reason = f"not a JPEG but {mime_type[:80]}"
                 else:
                     try:
-                        with self._pixels.reserved(math.prod(jpeg.size_px(image))):
-                            return stored_frame(image, masks, request, warning), "ok", 1
+                        return stored_frame(image, masks, request, warning), "ok", 1
                     except jpeg.DamagedImage as error:
                         reason = str(error)[:200]
                 kind = f"damaged {hashlib.sha256(image).hexdigest()}"

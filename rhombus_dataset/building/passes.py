@@ -29,7 +29,7 @@ from rhombus_dataset.quality.duplicates import write_duplicates
 from rhombus_dataset.scout.pass_plan import scout_pass, scout_pass_text
 from rhombus_dataset.scout.picks import select_frames
 from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import free_bytes
+from rhombus_dataset.store.files import folder_inside, free_bytes
 
 _RETRIED = (Status.FAILED, Status.MISSING, Status.CORRUPT)
 
@@ -104,8 +104,8 @@ def write_derived_files(dataset: Path) -> None:
 
 
 def scout_folder_of(dataset: Path) -> Path | None:
-    """Return the folder of a dataset's scout pass, or None if it has none."""
-    folder = dataset / layout.SCOUT_FOLDER
+    """Return the folder of a dataset's scout pass, or None if it has none. Raises DatasetError for a link out."""
+    folder = folder_inside(dataset, layout.SCOUT_FOLDER)
     return folder if (folder / layout.LOCK_FILE).exists() else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rhombus_dataset.building.commit import roll_forward
-from rhombus_dataset.building.reuse import ErasedFrames, frame_of, stored_frames
+from rhombus_dataset.building.reuse import ErasedFrames, stored_frames
 from rhombus_dataset.building.run import journal_of
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Measures, Outcome, Status
@@ -20,7 +21,8 @@ from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.quality.verification import VerifyReport, verify_dataset
 from rhombus_dataset.store import data_files, layout, manifest
-from rhombus_dataset.store.files import exclusive_lock, inside, remove
+from rhombus_dataset.store.files import exclusive_lock, folder_inside, inside, remove
+from rhombus_dataset.store.images import read_jpeg
 
 
 def repair_dataset(dataset: Path) -> VerifyReport:
@@ -65,7 +67,7 @@ def _reopen(out: Path, schedule: Schedule, shard: Shard) -> int:
     row_of = {frame_id: shard.start + i for i, frame_id in enumerate(ids)}
     erased = ErasedFrames(out, schedule).provides(shard)
     journal = journal_of(out, schedule, shard)
-    known = set(journal.recover())
+    known = set(journal.recover(range(shard.start, shard.stop)))
     for frame_id, frame in _whole_frames(out, shard):
         row = row_of.get(frame_id)
         if row is not None and row not in known and not erased[row - shard.start]:
@@ -100,24 +102,26 @@ def _whole_frames(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
 
 
 def _from_data(out: Path, shard: Shard) -> Iterator[tuple[str, Outcome]]:
-    """Yield the undamaged frames of a shard without a manifest slice: its data has most columns too."""
-    path = inside(out, layout.data_file(shard.stem))
-    if not path.is_file():
-        folder = out / layout.data_folder(shard.stem)
-        for path in sorted(folder.glob("*.jpg")) if folder.is_dir() else ():
-            image = inside(out, f"{layout.data_folder(shard.stem)}/{path.name}").read_bytes()
-            measured = _measured(image)
-            if measured is not None:
-                sha256 = hashlib.sha256(image).hexdigest()
-                yield path.stem, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
-        return
-    try:
-        for row in data_files.read_rows(path):
-            image = (row["image"] or {}).get("bytes") or b""
-            if hashlib.sha256(image).hexdigest() == row["sha256"] and _measured(image) is not None:
-                yield row["frame_id"], frame_of(row | {"warning": None}, image)
-    except (OSError, pa.ArrowException):
-        return
+    """Yield the undamaged frames of a shard without a manifest slice: its data has their ids."""
+    for frame_id, image, expected in _images(out, shard):
+        sha256 = hashlib.sha256(image).hexdigest()
+        measured = _measured(image) if expected in (None, sha256) else None
+        if measured is not None:
+            yield frame_id, Outcome(Status.OK, None, None, image, "image/jpeg", sha256, measured)
+
+
+def _images(out: Path, shard: Shard) -> Iterator[tuple[str, bytes, str | None]]:
+    """Yield id, image and recorded sha256 (if any) of what can be read in the data of a shard."""
+    with contextlib.suppress(OSError, pa.ArrowException, DatasetError):
+        path = inside(out, layout.data_file(shard.stem))
+        if path.is_file():
+            for row in data_files.read_rows(path):
+                image = (row["image"] or {}).get("bytes")
+                if isinstance(image, bytes):
+                    yield row["frame_id"], image, row["sha256"] or ""
+            return
+        for path in sorted(folder_inside(out, layout.data_folder(shard.stem)).glob("*.jpg")):
+            yield path.stem, read_jpeg(inside(out, f"{layout.data_folder(shard.stem)}/{path.name}")), None
 
 
 def _measured(image: bytes) -> Measures | None:

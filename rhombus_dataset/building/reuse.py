@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import data_files, layout, manifest, schema
 from rhombus_dataset.store.files import inside
+from rhombus_dataset.store.images import read_jpeg
 from rhombus_dataset.store.journal import Journal
 
 ERASED_REASON: Final = "erased on request"
@@ -50,17 +51,31 @@ class CommittedFrames:
     def provides(self, shard: Shard) -> npt.NDArray[np.bool_]:
         if not self.has(shard):
             return np.zeros(shard.stop - shard.start, np.bool_)
-        return ~np.isin(manifest.read_statuses(self._path(shard)), self._retry)
+        statuses = manifest.read_statuses(self._path(shard))
+        self._check_count(shard, len(statuses))
+        return ~np.isin(statuses, self._retry)
 
     def outcomes(self, shard: Shard) -> list[tuple[str, str | None, str | None]]:
         """Return status, reason and sha256 of each row of a committed shard."""
-        table = manifest.read_slice(self._path(shard)).select(["status", "reason", "sha256"])
+        table = self._read(shard).select(["status", "reason", "sha256"])
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def fill(self, journal: Journal, shard: Shard, rows: Sequence[int]) -> None:
-        table = manifest.read_slice(self._path(shard))
+        table = self._read(shard)
         wanted = table.take(pa.array([row - shard.start for row in rows], pa.int64()))
         _append(journal, rows, stored_frames(self._out, wanted), self._out)
+
+    def _read(self, shard: Shard) -> pa.Table:
+        table = manifest.read_slice(self._path(shard))
+        self._check_count(shard, table.num_rows)
+        return table
+
+    def _check_count(self, shard: Shard, count: int) -> None:
+        if count != shard.stop - shard.start:
+            raise DatasetError(
+                f"{self._path(shard)}: damaged: {count} rows, expected {shard.stop - shard.start}. "
+                f"`rhombus-dataset verify {self._out} --repair` makes the next build fetch them again"
+            )
 
     def _path(self, shard: Shard) -> Path:
         return self._out / layout.manifest_file(shard.stem)
@@ -202,23 +217,18 @@ def frame_of(row: dict[str, Any], image: bytes) -> Outcome:
 def _images(folder: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
     by_file: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        if row["status"] == Status.OK and _is_inside(row["file"]):
+        if row["status"] == Status.OK:
             by_file.setdefault(row["file"], []).append(i)
     for name, places in by_file.items():
         try:
             if name.endswith(".jpg"):
-                yield places[0], inside(folder, name).read_bytes()
+                yield places[0], read_jpeg(inside(folder, name))
             else:
                 by_row = {rows[i]["row"]: i for i in places}
                 for number, image in data_files.read_images(inside(folder, name), by_row.keys()):
                     yield by_row[number], image
-        except (OSError, pa.ArrowException):
+        except (OSError, pa.ArrowException, DatasetError):
             continue
-
-
-def _is_inside(name: str | None) -> bool:
-    parts = PurePosixPath(name or "").parts
-    return len(parts) > 1 and parts[0] == layout.DATA_FOLDER and ".." not in parts
 
 
 def _api_warning(row: dict[str, Any]) -> str | None:

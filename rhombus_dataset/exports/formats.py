@@ -16,6 +16,7 @@ from rhombus_dataset.store import layout
 from rhombus_dataset.store.annotations import annotation_paths
 from rhombus_dataset.store.files import (
     as_storage_error,
+    inside,
     make_folders,
     remove,
     remove_leftovers,
@@ -89,7 +90,8 @@ def export_dataset(
 
 def _identity(frames: Dataset, to: str) -> dict[str, str]:
     """Return what an export is computed from: the format, the frames, and hashes of the dataset's files."""
-    files = [frames.path / layout.LOCK_FILE, frames.path / layout.DUPLICATES_FILE, *annotation_paths(frames.path)]
+    listed = (inside(frames.path, name) for name in (layout.LOCK_FILE, layout.DUPLICATES_FILE))
+    files = [*listed, *annotation_paths(frames.path)]
     with as_storage_error(frames.path):
         hashes = [(path.name, sha256_of(path)) for path in files if path.is_file()]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,36 +14,40 @@ import numpy.typing as npt
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.store import layout
-from rhombus_dataset.store.files import inside, write_file
+from rhombus_dataset.store.files import read_small_file, write_file
+from rhombus_dataset.wire import UUID_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Erased frames: of a camera (UUID with facet), from ``start_ms`` to before ``end_ms``, UTC ms."""
+    """Erased frames: of a camera (UUID with facet), from ``start_ms`` to before ``end_ms``, UTC ms.
+
+    Raises ValueError for values of other types.
+    """
 
     camera_uuid: str
     start_ms: int
     end_ms: int
 
+    def __post_init__(self) -> None:
+        """Check the values, which may be from a file."""
+        if not isinstance(self.camera_uuid, str) or not re.fullmatch(UUID_PATTERN, self.camera_uuid):
+            raise ValueError(f"expected a camera UUID, got {self.camera_uuid!r:.60}")
+        for value in (self.start_ms, self.end_ms):
+            if type(value) is not int or abs(value) >= 2**63:
+                raise ValueError(f"expected a time in milliseconds, got {value!r:.60}")
+
 
 def read_erasures(out: Path) -> list[Erasure]:
     """Return the erasures of a dataset. Raises DatasetError if their record is damaged."""
-    path = inside(out, layout.ERASED_FILE)
-    if not path.exists():
-        return []
     try:
-        erasures = [Erasure(**entry) for entry in json.loads(path.read_bytes())]
-        for erasure in erasures:
-            if not (
-                isinstance(erasure.camera_uuid, str)
-                and type(erasure.start_ms) is type(erasure.end_ms) is int
-                and max(abs(erasure.start_ms), abs(erasure.end_ms)) < 2**63
-            ):
-                raise ValueError(f"{erasure!r:.100}")
-        return erasures
+        return [Erasure(**entry) for entry in json.loads(read_small_file(out, layout.ERASED_FILE))]
+    except FileNotFoundError:
+        return []
     except (ValueError, TypeError, RecursionError) as error:
         raise DatasetError(
-            f"{path}: the record of erased frames is damaged ({error}): restore the file from a backup"
+            f"{out / layout.ERASED_FILE}: the record of erased frames is damaged ({error}): "
+            "restore the file from a backup"
         ) from None
 
 

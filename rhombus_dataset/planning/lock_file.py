@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.hashing import json_sha256
+from rhombus_dataset.planning.json_value import LATEST_MS, JsonValue
 from rhombus_dataset.planning.lock import GroupedTimes, Lock, ScoutTimes, Times
-from rhombus_dataset.planning.lock_json import LOCK_VERSION, JsonValue, lock_from_json, lock_to_json
+from rhombus_dataset.planning.lock_json import LOCK_VERSION, lock_from_json, lock_to_json
 from rhombus_dataset.store import layout, tables
-from rhombus_dataset.store.files import inside
+from rhombus_dataset.store.files import inside, read_small_file
 
 _WHY: Final = "why"
 """The Parquet column of ``reason_code`` and ``reasons``."""
@@ -36,12 +37,12 @@ def lock_files(lock: Lock) -> dict[str, bytes]:
 
 def load_lock(dataset: Path) -> Lock:
     """Return the lock of the dataset in a folder. Raises DatasetError if it is missing or damaged."""
-    path = inside(dataset, layout.LOCK_FILE)
+    path = dataset / layout.LOCK_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small_file(dataset, layout.LOCK_FILE))
     except FileNotFoundError:
         raise DatasetError(f"{dataset}: no dataset here ({path.name} is missing)") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: damaged: expected an object")
@@ -117,7 +118,14 @@ def _times(table: pa.Table) -> Times:
         return np.asarray(table.column(name).to_numpy().astype(kind))
 
     camera, timestamp_ms = array("camera", np.int32), array("timestamp_ms", np.int64)
+    steps, later = np.diff(camera.astype(np.int64)), np.diff(timestamp_ms)
+    if np.any((steps < 0) | ((steps == 0) & (later <= 0))):
+        raise ValueError("expected times sorted by camera and time, each once")
+    if np.any(np.abs(timestamp_ms.astype(np.float64)) > LATEST_MS):
+        raise ValueError(f"expected times up to {LATEST_MS} ms from 1970")
     if "rank" in table.column_names:
+        if not np.isfinite(array("score", np.float64)).all():
+            raise ValueError("expected scores that are finite numbers")
         reason_code, reasons = _codes(table.column(_WHY))
         return ScoutTimes(
             camera, timestamp_ms, array("score", np.float64), reason_code, reasons, array("rank", np.int32)

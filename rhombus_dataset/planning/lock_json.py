@@ -6,14 +6,16 @@ plan's; the fields of the types have the unit in their name instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import asdict, fields
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from rhombus_dataset.geometry import Geometry
-from rhombus_dataset.plan.values import check_split_name
+from rhombus_dataset.plan.values import check_slug, check_split_name, check_text
+from rhombus_dataset.planning.json_value import JsonValue
 from rhombus_dataset.planning.lock import (
     NO_MORE_TIME,
     WEEKDAY_NAMES,
@@ -51,9 +53,12 @@ from rhombus_dataset.wire import canonical_uuid
 LOCK_VERSION: Final = 1
 MAX_SPLITS: Final = 255
 """Maximum number of splits of a lock: the schedule holds the split of a row as uint8. Plans allow fewer."""
-
-T = TypeVar("T")
-
+_MAX_COUNT: Final = 2**40
+"""Most frames that a plan asks for. Sampling refuses more than 200 million."""
+_MAX_VIEWS: Final = 2**16 - 1
+"""Maximum number of views: the schedule holds the view of a row as uint16."""
+_MAX_DOWNSCALE: Final = 2**31 - 1
+_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", re.ASCII)
 
 # -- writing
 
@@ -139,95 +144,24 @@ def _result_json(result: ScoutResult) -> dict[str, Any]:
 # -- reading
 
 
-@dataclass(frozen=True, slots=True)
-class JsonValue:
-    """A value of a JSON file, and its place in the file. Each method raises ValueError for another type."""
-
-    value: Any
-    place: str
-
-    def __getitem__(self, key: str) -> JsonValue:
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        if key not in self.value:
-            raise ValueError(f"{self._at(key)} is missing")
-        return JsonValue(self.value[key], self._at(key))
-
-    def get(self, key: str, default: Any = None) -> JsonValue:
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        return JsonValue(self.value.get(key, default), self._at(key))
-
-    def whole(self, low: int = -(2**63), high: int = 2**63 - 1) -> int:
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or not low <= self.value <= high:
-            raise self.wrong(f"a whole number from {low} to {high}")
-        return self.value
-
-    def number(self) -> float:
-        if not isinstance(self.value, int | float) or isinstance(self.value, bool) or not abs(self.value) < 2**63:
-            raise self.wrong("a number")
-        return self.value
-
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            raise self.wrong("text")
-        return self.value
-
-    def checked(self, check: Callable[[str], str]) -> str:
-        """Return a text that ``check`` returns unchanged."""
-        try:
-            valid = check(self.text()) == self.value
-        except ValueError:
-            valid = False
-        if not valid:
-            raise self.wrong("a valid name")
-        return self.text()
-
-    def flag(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.wrong("true or false")
-        return self.value
-
-    def optional(self, read: Callable[[JsonValue], T]) -> T | None:
-        return None if self.value is None else read(self)
-
-    def each(self, read: Callable[[JsonValue], T]) -> tuple[T, ...]:
-        if not isinstance(self.value, list):
-            raise self.wrong("a list")
-        return tuple(read(JsonValue(value, f"{self.place}[{i}]")) for i, value in enumerate(self.value))
-
-    def entries(self, read: Callable[[JsonValue], T]) -> dict[str, T]:
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        return {key: read(JsonValue(value, self._at(key))) for key, value in self.value.items()}
-
-    def wrong(self, expected: str) -> ValueError:
-        return ValueError(f"{self.place}: expected {expected}, got {self.value!r:.60}")
-
-    def _at(self, key: str) -> str:
-        return f"{self.place}.{key}" if self.place else key
-
-
 def lock_from_json(top: JsonValue, times: Times | None) -> Lock:
     """Return the lock with the content ``top`` and the ``times`` beside it.
 
     Raises ValueError with the place of the first value that is missing or of another type."""
     lock = Lock(
-        name=top["name"].text(),
+        name=top["name"].checked(check_slug),
         seed=top["seed"].whole(),
-        now_ms=top["now_ms"].optional(JsonValue.whole),
+        now_ms=top["now_ms"].optional(JsonValue.time_ms),
         source=LockedSource(top["source"]["type"].text(), top["source"].get("url").optional(JsonValue.text)),
         cameras=top["cameras"].each(_camera),
-        views=top["views"].entries(_geometry),
-        zones=top["zones"].entries(
-            lambda zone: LockedZone(zone["offsets"].each(_pair), zone["windows"].each(_pair))
-        ),
+        views=top["views"].named_entries(check_slug, _geometry),
+        zones=top["zones"].named_entries(_check_zone, _zone),
         sampling=_strategy(top, times),
         splits=top["splits"].optional(_splits),
         data_format=_data_format(top["data_format"]),
-        frames_per_shard=top["frames_per_shard"].whole(low=1),
+        frames_per_shard=top["frames_per_shard"].whole(1, _MAX_COUNT),
         notes=top["notes"].each(JsonValue.text),
-        dedup=top.get("dedup").optional(lambda dedup: LockedDedup(dedup["within"].whole(low=1))),
+        dedup=top.get("dedup").optional(lambda dedup: LockedDedup(dedup["within"].duration_ms(1))),
         top_up=top.get("top_up", False).flag(),
     )
     _check_references(lock)
@@ -245,42 +179,65 @@ def _data_format(value: JsonValue) -> Literal["parquet", "jpeg"]:
 def _camera(camera: JsonValue) -> LockedCamera:
     return LockedCamera(
         uuid=camera["uuid"].checked(canonical_uuid),
-        name=camera["name"].text(),
-        location=camera["location"].optional(JsonValue.text),
-        timezone=camera["timezone"].text(),
+        name=camera["name"].checked(check_text),
+        location=camera["location"].optional(lambda location: location.checked(check_text)),
+        timezone=camera["timezone"].checked(_check_zone),
         views=camera["views"].each(JsonValue.text),
-        masks=camera["masks"].each(lambda mask: mask.each(_pair)),
-        deployments=camera.get("deployments", []).each(JsonValue.whole),
+        masks=camera["masks"].each(lambda mask: mask.each(_point)),
+        deployments=camera.get("deployments", []).each(JsonValue.time_ms),
     )
 
 
 def _geometry(view: JsonValue) -> Geometry:
-    return Geometry(**{field.name: view[field.name].whole() for field in fields(Geometry)})
+    try:
+        return Geometry(**{field.name: view[field.name].whole(0, _MAX_DOWNSCALE) for field in fields(Geometry)})
+    except ValueError as error:
+        raise ValueError(f"{view.place}: {error}") from None
 
 
-def _pair(value: JsonValue) -> tuple[int, int]:
-    numbers = value.each(JsonValue.whole)
-    if len(numbers) != 2:
+def _check_zone(name: str) -> str:
+    """Return the name of a time zone. Raises ValueError. A lock holds its offsets, so it need not exist here."""
+    if not _ZONE.fullmatch(name) or len(name) > 100:
+        raise ValueError("not the name of a time zone")
+    return name
+
+
+def _zone(zone: JsonValue) -> LockedZone:
+    return LockedZone(
+        zone["offsets"].each(lambda pair: _pair(pair, JsonValue.whole, JsonValue.time_ms)),
+        zone["windows"].each(lambda pair: _pair(pair, JsonValue.time_ms, JsonValue.time_ms)),
+    )
+
+
+def _point(value: JsonValue) -> tuple[int, int]:
+    return _pair(value, JsonValue.permyriad, JsonValue.permyriad)
+
+
+def _pair(
+    value: JsonValue, first: Callable[[JsonValue], int], second: Callable[[JsonValue], int]
+) -> tuple[int, int]:
+    parts = value.each(lambda part: part)
+    if len(parts) != 2:
         raise value.wrong("two whole numbers")
-    return numbers[0], numbers[1]
+    return first(parts[0]), second(parts[1])
 
 
 def _strategy(top: JsonValue, times: Times | None) -> Strategy:
     sampling = top["sampling"]
     match sampling["strategy"].text():
         case LockedInterval.strategy:
-            return LockedInterval(sampling["every"].whole(low=1), sampling["jitter"].whole(low=0))
+            return LockedInterval(sampling["every"].duration_ms(1), sampling["jitter"].duration_ms())
         case LockedRandom.strategy:
-            return LockedRandom(_count(sampling, "frames"), sampling["min_gap"].whole(low=0))
+            return LockedRandom(_count(sampling, "frames"), sampling["min_gap"].duration_ms())
         case LockedStratified.strategy:
             strata = sampling["strata"].each(JsonValue.text)
-            return LockedStratified(_count(sampling, "frames"), strata, sampling["min_gap"].whole(low=0))
+            return LockedStratified(_count(sampling, "frames"), strata, sampling["min_gap"].duration_ms())
         case LockedBurst.strategy:
             return LockedBurst(
                 _count(sampling, "bursts"),
-                sampling["frames_per_burst"].whole(low=1),
-                sampling["spacing"].whole(low=1),
-                sampling["min_gap"].whole(low=0),
+                sampling["frames_per_burst"].whole(1, 2**20),
+                sampling["spacing"].duration_ms(1),
+                sampling["min_gap"].duration_ms(),
             )
         case LockedTimestamps.strategy:
             if times is None or isinstance(times, ScoutTimes):
@@ -290,19 +247,21 @@ def _strategy(top: JsonValue, times: Times | None) -> Strategy:
             if not isinstance(times, ScoutTimes):
                 raise ValueError(f"{layout.LOCK_TIMES_FILE}: expected the times of a scout pass")
             settings = ScoutSettings(
-                sampling["every"].whole(low=1),
-                sampling["downscale"].whole(low=1),
+                sampling["every"].duration_ms(1),
+                sampling["downscale"].whole(1, _MAX_DOWNSCALE),
                 _count(sampling, "frames"),
                 sampling["strata"].each(JsonValue.text),
-                sampling["min_gap"].whole(low=0),
-                sampling["quiet"].number(),
+                sampling["min_gap"].duration_ms(),
+                sampling["quiet"].share(),
             )
             return LockedScout(settings, _result(top["scout"], times))
     raise sampling["strategy"].wrong("a strategy")
 
 
 def _count(sampling: JsonValue, unit: str) -> Count:
-    total, per_camera = (sampling[name].optional(JsonValue.whole) for name in (unit, f"{unit}_per_camera"))
+    total, per_camera = (
+        sampling[name].optional(lambda value: value.whole(0, _MAX_COUNT)) for name in (unit, f"{unit}_per_camera")
+    )
     if total is not None and per_camera is None:
         return Count(total, False)
     if per_camera is not None and total is None:
@@ -337,15 +296,13 @@ def _shortfall(value: JsonValue) -> Shortfall:
 
 
 def _splits(splits: JsonValue) -> Splits:
-    fractions: Fractions = tuple(splits["fractions"].entries(JsonValue.number).items())
-    for name, _ in fractions:
-        # It becomes a part of file names.
-        JsonValue(name, splits["fractions"].place).checked(check_split_name)
+    # The name becomes a part of file names.
+    fractions: Fractions = tuple(splits["fractions"].named_entries(check_split_name, JsonValue.share).items())
     if not 0 < len(fractions) <= MAX_SPLITS:
         raise splits["fractions"].wrong(f"1 to {MAX_SPLITS} splits")
     by = splits["by"].text()
     if by == TimeSplits.by:
-        return TimeSplits(splits["block"].whole(low=1), splits["embargo"].whole(low=0), fractions)
+        return TimeSplits(splits["block"].duration_ms(1), splits["embargo"].duration_ms(), fractions)
     assign: Assignments = tuple(splits["assign"].entries(lambda names: names.each(JsonValue.text)).items())
     match by:
         case CameraSplits.by:
@@ -363,7 +320,16 @@ def _check_references(lock: Lock) -> None:
     """Raise ValueError where one part of the lock names another that does not exist."""
     if not lock.cameras:
         raise ValueError("cameras: expected at least one")
+    uuids = [camera.uuid for camera in lock.cameras]
+    if sorted(set(uuids)) != uuids:
+        raise ValueError("cameras: expected each once, sorted by UUID")
+    if len(lock.views) > _MAX_VIEWS:
+        raise ValueError(f"views: expected at most {_MAX_VIEWS}")
     for camera in lock.cameras:
+        if not camera.views or len(set(camera.views)) != len(camera.views):
+            raise ValueError(f"cameras: {camera.name}: expected at least one view, each once")
+        if sorted(set(camera.deployments)) != list(camera.deployments):
+            raise ValueError(f"cameras: {camera.name}: expected deployments in the order of time")
         if camera.timezone not in lock.zones:
             raise ValueError(f"cameras: {camera.name}: no zone {camera.timezone!r:.60} in the lock")
         for view in camera.views:

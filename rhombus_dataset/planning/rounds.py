@@ -16,11 +16,12 @@ import numpy.typing as npt
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import json_sha256
+from rhombus_dataset.planning.json_value import LATEST_MS
 from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.planning.sampling import sample, sample_more
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.store import layout, manifest
-from rhombus_dataset.store.files import inside, write_file
+from rhombus_dataset.store.files import read_small_file, write_file
 
 
 def rounds(out: Path, lock: Lock) -> list[Schedule]:
@@ -41,19 +42,25 @@ def second_round(out: Path, lock: Lock, first: Schedule) -> Schedule | None:
 
 def read_missing(out: Path, lock: Lock, first: Schedule) -> list[npt.NDArray[np.int64]] | None:
     """Return the times (UTC ms) without a frame in the first round, for each camera. None if there is no record."""
-    path = inside(out, layout.TOP_UP_FILE)
+    path = out / layout.TOP_UP_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small_file(out, layout.TOP_UP_FILE))
         checksum = content.pop("sha256")
         if checksum != json_sha256(content):
             raise ValueError("its checksum does not match its content")
         if content["schedule"] != first.digest:
             raise ValueError(f"it belongs to the schedule {content['schedule']}, expected {first.digest}")
-        return [np.array(content["missing"].get(camera.uuid, []), np.int64) for camera in lock.cameras]
+        return [_times(content["missing"].get(camera.uuid, [])) for camera in lock.cameras]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DatasetError(f"{path}: damaged ({error}): restore the file from a backup") from None
+
+
+def _times(values: list[Any]) -> npt.NDArray[np.int64]:
+    if not all(type(value) is int and abs(value) <= LATEST_MS for value in values):
+        raise ValueError("expected times in milliseconds")
+    return np.array(values, np.int64)
 
 
 def write_missing(out: Path, first: Schedule) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.frame import Status
@@ -18,7 +18,9 @@ from rhombus_dataset.imaging import jpeg
 from rhombus_dataset.planning.schedule import Schedule, Shard
 from rhombus_dataset.quality.problems import DatasetProblem
 from rhombus_dataset.store import layout, manifest, schema, tables
-from rhombus_dataset.store.files import inside, sha256_of
+from rhombus_dataset.store.data_files import DataFile
+from rhombus_dataset.store.files import folder_inside, inside, sha256_of
+from rhombus_dataset.store.images import read_jpeg
 
 _PLANNED = [field.name for field in schema.PLANNED]
 _SCALARS = [field.name for field in (*schema.PLANNED, *schema.MEASURED)]
@@ -53,17 +55,25 @@ class ShardCheck:
         self.rows += table.num_rows
         if not self._is_of_the_schedule(name, header, table):
             return
-        if tables.is_from_this_pyarrow(path) and manifest.slice_bytes(table) != path.read_bytes():
+        if tables.is_from_this_pyarrow(path) and not _has_bytes(path, manifest.slice_bytes(table)):
             self._problem(name, "its bytes are not those that this version of pyarrow writes for its rows")
         self._check_planned_columns(name, table)
         if manifest.content_sha256(table) != header.content_sha256:
             self._problem(name, f"its rows do not have the content_sha256 of its header, {header.content_sha256}")
         self._check_outcomes(name, table)
         ok = table.filter(pc.equal(table.column("status"), str(Status.OK)))
-        if header.data_format == "parquet":
-            self._check_parquet(header, ok)
-        else:
-            self._check_jpegs(header, ok)
+        of_format, other = layout.data_file(self._shard.stem), layout.data_folder(self._shard.stem)
+        if header.data_format == "jpeg":
+            of_format, other = other, of_format
+        if os.path.lexists(self._folder / other):
+            self._problem(other, f"not part of the dataset: the images of the shard are in {of_format}")
+        try:
+            if header.data_format == "parquet":
+                self._check_parquet(header, ok)
+            else:
+                self._check_jpegs(header, ok)
+        except (OSError, pa.ArrowException, DatasetError) as error:
+            self._problem(of_format, f"damaged: {tables.short(error)}")
 
     def _is_of_the_schedule(self, name: str, header: manifest.SliceHeader, table: pa.Table) -> bool:
         """Return whether the slice has the digest, the number of rows and the columns of the schedule."""
@@ -110,55 +120,45 @@ class ShardCheck:
 
     def _check_parquet(self, header: manifest.SliceHeader, ok: pa.Table) -> None:
         name = layout.data_file(self._shard.stem)
-        try:
-            path = inside(self._folder, name)
-        except DatasetError as error:
-            self._problem(name, str(error))
-            return
+        path = inside(self._folder, name)
         if not path.is_file():
             self._problem(name, "missing, although its manifest slice exists")
             return
         found = sha256_of(path)
         if found != header.data_sha256:
             self._problem(name, f"sha256 {found}, expected {header.data_sha256}")
-        try:
-            with pq.ParquetFile(path) as file:
-                self._check_row_groups(name, file, ok)
-        except (OSError, pa.ArrowException) as error:
-            self._problem(name, f"damaged: {tables.short(error)}")
+        with DataFile(path) as file:
+            self._check_row_groups(name, file, ok)
 
-    def _check_row_groups(self, name: str, file: pq.ParquetFile, ok: pa.Table) -> None:
-        if file.metadata.num_rows != ok.num_rows:
-            self._problem(name, f"{file.metadata.num_rows} rows, expected {ok.num_rows}")
+    def _check_row_groups(self, name: str, file: DataFile, ok: pa.Table) -> None:
+        if (count := sum(file.rows())) != ok.num_rows:
+            self._problem(name, f"{count} rows, expected {ok.num_rows}")
             return
-        if not file.schema_arrow.equals(schema.data_schema(), check_metadata=True):
+        if not file.schema.equals(schema.data_schema(), check_metadata=True):
             self._problem(name, "its schema is not that of a data file")
             return
         start = 0
         expected = ok.select(_SCALARS).replace_schema_metadata(None)
-        for group in range(file.num_row_groups):
-            part = file.read_row_group(group)
+        for group in range(len(file.rows())):
+            part = file.read(group)
+            part.validate(full=True)
             if not part.select(_SCALARS).replace_schema_metadata(None).equals(expected.slice(start, part.num_rows)):
                 self._problem(name, f"row group {group}: its columns differ from the manifest")
-            images = (value["bytes"].as_py() for value in part.column("image"))
+            images = ((value.as_py() or {}).get("bytes") for value in part.column("image"))
             self._check_images(name, ok.slice(start, part.num_rows), images)
             start += part.num_rows
 
     def _check_jpegs(self, header: manifest.SliceHeader, ok: pa.Table) -> None:
         name = layout.data_folder(self._shard.stem)
-        folder = self._folder / name
+        folder = folder_inside(self._folder, name)
         if not folder.is_dir():
             self._problem(name, "missing, although its manifest slice exists")
             return
         ids = ok.column("frame_id").to_pylist()
         expected = {layout.JPEG_METADATA_FILE, *(f"{frame_id}.jpg" for frame_id in ids)}
         present = {path.name for path in folder.iterdir()}
-        try:
-            for file in sorted(present):
-                inside(self._folder, f"{name}/{file}")
-        except DatasetError as error:
-            self._problem(name, str(error))
-            return
+        for file in sorted(present):
+            inside(self._folder, f"{name}/{file}")
         for missing in sorted(expected - present):
             self._problem(f"{name}/{missing}", "missing")
         for extra in sorted(present - expected):
@@ -168,7 +168,7 @@ class ShardCheck:
         if expected <= present and found != header.data_sha256:
             self._problem(name, f"sha256 of its files {found}, expected {header.data_sha256}")
         there = [i for i, frame_id in enumerate(ids) if f"{frame_id}.jpg" in present]
-        images = ((folder / f"{ids[i]}.jpg").read_bytes() for i in there)
+        images = (read_jpeg(folder / f"{ids[i]}.jpg") for i in there)
         self._check_images(name, ok.take(pa.array(there, pa.int64())), images)
 
     def _check_images(self, name: str, rows: pa.Table, images: Iterator[bytes | None]) -> None:
@@ -180,6 +180,10 @@ class ShardCheck:
 
     def _problem(self, file: str, message: str) -> None:
         self.problems.append(DatasetProblem(file, message, self._shard.stem))
+
+
+def _has_bytes(path: Path, expected: bytes) -> bool:
+    return path.stat().st_size == len(expected) and path.read_bytes() == expected
 
 
 def _image_problem(row: dict[str, Any], image: bytes | None) -> str | None:

@@ -17,6 +17,7 @@ from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.shortfalls import shortfalls
 from rhombus_dataset.quality.text import counted
 from rhombus_dataset.store import layout, manifest, schema
+from rhombus_dataset.store.files import folder_inside
 
 IDENTICAL_RUN: Final = 3
 """Consecutive byte-identical frames of one camera and view that give a warning: placeholder images, or a still
@@ -141,7 +142,9 @@ def summarize_dataset(dataset: str | Path) -> DatasetInfo:
         by_local_hour=dict(sorted(hours.items())),
         first=str(timestamps.min()) if len(rows) else None,
         last=str(timestamps.max()) if len(rows) else None,
-        data_bytes=sum(p.stat().st_size for p in (folder / layout.DATA_FOLDER).rglob("*") if p.is_file()),
+        data_bytes=sum(
+            p.stat().st_size for p in folder_inside(folder, layout.DATA_FOLDER).rglob("*") if p.is_file()
+        ),
         identical_runs=tuple(_identical_runs(rows)),
         shortfalls=tuple(shortfalls(lock, schedules, rows)),
         scout=None

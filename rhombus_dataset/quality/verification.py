@@ -30,6 +30,7 @@ from rhombus_dataset.quality.text import counted
 from rhombus_dataset.scout.picks import content_sha256, select_frames
 from rhombus_dataset.store import layout, manifest
 from rhombus_dataset.store.annotations import annotation_paths, read_annotation_file
+from rhombus_dataset.store.files import folder_inside, read_small_file
 from rhombus_dataset.store.layout import BUILD_FOLDER, SCOUT_FOLDER
 from rhombus_dataset.store.manifest import pending_rewrites
 
@@ -142,7 +143,10 @@ class _Verification:
 
     def _check_shards(self, schedules: list[Schedule]) -> None:
         erasures = self._read_erasures()
-        if pending := pending_rewrites(self._folder):
+        pending: list[Path] = []
+        with self._reported(layout.REWRITE_FOLDER):
+            pending = pending_rewrites(self._folder)
+        if pending:
             names = ", ".join(path.name for path in pending[:3])
             self._problem(BUILD_FOLDER, f"replacing shards ({names}) was interrupted: run the build again")
         shards = [(schedule, shard) for schedule in schedules for shard in schedule.shards]
@@ -189,29 +193,47 @@ class _Verification:
                 )
 
     def _check_unexpected_files(self, stems: set[str]) -> None:
-        for folder in (layout.MANIFEST_FOLDER, layout.DATA_FOLDER):
-            for path in sorted((self._folder / folder).glob("*")):
-                if path.name.removesuffix(".parquet") not in stems:
-                    self._problem(f"{folder}/{path.name}", "not part of the dataset")
+        for folder in layout.FOLDERS:
+            with self._reported(folder):
+                paths = sorted(folder_inside(self._folder, folder).glob("*"))
+                if folder in (layout.MANIFEST_FOLDER, layout.DATA_FOLDER):
+                    for path in paths:
+                        if path.name.removesuffix(".parquet") not in stems:
+                            self._problem(f"{folder}/{path.name}", "not part of the dataset")
 
     def _check_other_files(self, schedules: list[Schedule], *, complete: bool) -> None:
-        if not (self._folder / layout.PLAN_FILE).is_file():
+        if self._content(layout.PLAN_FILE) is None:
             self._problem(layout.PLAN_FILE, "missing")
         if not complete:
             return
-        self._check_annotations()
+        with self._reported(layout.ANNOTATIONS_FOLDER):
+            self._check_annotations()
         self._check_duplicates()
         # A card cannot be computed from a damaged manifest.
         expected = card_texts(self._folder) if not self._problems else {}
         for name in (layout.CARD_FILE, layout.CROISSANT_FILE):
-            path = self._folder / name
-            if not path.is_file():
+            content = self._content(name)
+            if content is None:
                 self._problem(name, "missing: run the build again")
-            elif name in expected and path.read_bytes() != expected[name].encode():
+            elif name in expected and content != expected[name].encode():
                 self._problem(
                     name,
                     "not the card of this manifest (edited by hand, or a run was killed): run the build again",
                 )
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the content of a small file, or None if it does not exist or a problem was noted."""
+        with self._reported(name), contextlib.suppress(FileNotFoundError):
+            return read_small_file(self._folder, name)
+        return None
+
+    @contextlib.contextmanager
+    def _reported(self, name: str) -> Iterator[None]:
+        """Note a DatasetError of the block as a problem of the file or folder ``name``."""
+        try:
+            yield
+        except DatasetError as error:
+            self._problem(name, str(error))
 
     def _check_annotations(self) -> None:
         paths = annotation_paths(self._folder)
@@ -251,8 +273,10 @@ class _Verification:
     def _check_scout_pass(self) -> None:
         """Check the scout pass if it is kept, and that the frames are those that are selected from it."""
         folder = self._folder / SCOUT_FOLDER
-        if not (folder / layout.LOCK_FILE).exists():
-            return
+        with contextlib.suppress(DatasetError):  # a link out of the dataset has been reported
+            folder = folder_inside(self._folder, SCOUT_FOLDER)
+            if not (folder / layout.LOCK_FILE).exists():
+                return
         report = _Verification(folder).report()
         self._shards += report.shards
         self._rows += report.rows

@@ -17,6 +17,7 @@ from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.reports.frames import OK, PENDING, STATUSES, Bools, Frames, Ints, Names, cross_table
 from rhombus_dataset.reports.text import duration_text, local_text, short_number, utc_text
 from rhombus_dataset.store import layout, manifest
+from rhombus_dataset.store.files import folder_inside
 
 _MAX_COLUMNS: Final = 60
 """Maximum columns of the heat map by day. A longer period has a column for each week, or for four weeks."""
@@ -29,7 +30,7 @@ def facts_section(
     folder: Path, lock: Lock, schedules: list[Schedule], frames: Frames, names: Names
 ) -> dict[str, Any]:
     """Return the facts at the top of the page."""
-    files = (path for path in (folder / layout.DATA_FOLDER).rglob("*") if path.is_file())
+    files = (path for path in folder_inside(folder, layout.DATA_FOLDER).rglob("*") if path.is_file())
     ok = int((frames.status == OK).sum())
     span = None
     if len(frames):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.store import layout, tables
-from rhombus_dataset.store.files import as_storage_error, inside, remove, write_file
+from rhombus_dataset.store.files import as_storage_error, folder_inside, inside, remove, write_file
 
 FRAME_ID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{20}(?![0-9A-Za-z])")
 """Matches a frame_id in a file's name or another text."""
@@ -34,6 +35,7 @@ SCHEMA: Final = pa.schema(
         pa.field("made_by", pa.string()),
     ]
 )
+_BOX: Final = ("x", "y", "width", "height", "full_x", "full_y", "full_width", "full_height")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,12 @@ def folder_of(dataset: Path) -> Path:
 
 def annotation_paths(dataset: Path) -> list[Path]:
     """Return the paths of a dataset's annotation files, sorted by name. Raises DatasetError for links out of it."""
-    names = sorted(path.name for path in folder_of(dataset).glob("[!._]*.parquet"))
+    names = sorted(path.name for path in _folder_inside(dataset).glob("[!._]*.parquet"))
     return [inside(dataset, f"{layout.ANNOTATIONS_FOLDER}/{name}") for name in names]
+
+
+def _folder_inside(dataset: Path) -> Path:
+    return folder_inside(dataset, layout.ANNOTATIONS_FOLDER)
 
 
 def read_annotations(dataset: Path) -> pa.Table:
@@ -113,12 +119,34 @@ def read_annotations(dataset: Path) -> pa.Table:
 
 
 def read_annotation_file(path: Path) -> pa.Table:
-    """Return the rows of one file, with the columns of SCHEMA. Raises DatasetError."""
+    """Return the rows of one file, with the columns of SCHEMA. Raises DatasetError, also for wrong values."""
     table = tables.read_table(path)
     try:
-        return table.replace_schema_metadata(None).select(SCHEMA.names).cast(SCHEMA)
+        table = table.replace_schema_metadata(None).select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DatasetError(f"{path}: not an annotation file ({tables.short(error)})") from None
+    for name, is_right in _checks(table):
+        place = pc.index(pc.fill_null(is_right, False), False).as_py()
+        if place >= 0:
+            value = table.column(name)[place].as_py()
+            raise DatasetError(
+                f"{path}: row {place + 1}: {name} has a value that no import writes ({value!r:.100})"
+            )
+    return table
+
+
+def _checks(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Yield for each column which of its rows are right."""
+    kind = table.column("kind")
+    is_class = pc.equal(kind, "class")
+    yield "frame_id", pc.match_substring_regex(table.column("frame_id"), "^[0-9a-f]{20}$")
+    yield "kind", pc.or_(is_class, pc.equal(kind, "box"))
+    for name in ("label", "made_by"):
+        yield name, pc.is_valid(table.column(name))
+    for name in _BOX:
+        # A box has all numbers, and a class none.
+        yield name, pc.if_else(is_class, pc.is_null(table.column(name)), pc.is_finite(table.column(name)))
+    yield "confidence", pc.coalesce(pc.is_finite(table.column("confidence")), True)
 
 
 def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
@@ -133,7 +161,7 @@ def delete_annotations(dataset: Path, frame_ids: set[str]) -> None:
         kept = table.filter(pc.invert(pc.is_in(table.column("frame_id"), deleted)))
         if kept.num_rows < table.num_rows:
             tables.write_table(path, kept)
-    for name in sorted(path.name for path in folder_of(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
+    for name in sorted(path.name for path in _folder_inside(dataset).glob(f"_*{layout.SKIPPED_LABELS_SUFFIX}")):
         path = inside(dataset, f"{layout.ANNOTATIONS_FOLDER}/{name}")
         with as_storage_error(path):
             lines = path.read_bytes().splitlines(keepends=True)

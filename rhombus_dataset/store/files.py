@@ -14,8 +14,9 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TextIO
 
 from rhombus_dataset.errors import BuildError, DatasetError, StorageError
@@ -23,6 +24,8 @@ from rhombus_dataset.store import layout
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 _RANDOM_BYTES: Final = 8
+MAX_SMALL_FILE_BYTES: Final = 64 << 20
+"""Most bytes of a file that is read whole. A record of a million missing frames takes 18 MB."""
 
 
 @contextlib.contextmanager
@@ -56,16 +59,68 @@ def inside(dataset: Path, name: str) -> Path:
     Raises DatasetError where the path leads out of the folder, by its parts or by a symbolic link, and where it is
     not a regular file: a pipe would wait for ever. A file that does not exist is allowed.
     """
-    path = dataset / name
-    if (path.is_absolute() and not path.is_relative_to(dataset)) or ".." in Path(name).parts:
-        raise DatasetError(f"{dataset}: the dataset names a file outside its folder ({name!r:.100})")
-    # Whether a path is a link costs one call. Resolving a path costs one for each part.
-    is_link = any(part.is_symlink() for part in (path, *path.parents[: len(Path(name).parts) - 1]))
-    if is_link and not path.resolve().is_relative_to(dataset.resolve()):
-        raise DatasetError(f"{path}: a link that leads out of the dataset")
-    if path.exists() and not path.is_file():
+    path, mode = _below(dataset, name)
+    if mode is not None and not stat.S_ISREG(mode):
         raise DatasetError(f"{path}: not a regular file")
     return path
+
+
+def folder_inside(dataset: Path, name: str) -> Path:
+    """Return the path of a folder of a dataset. Raises DatasetError as :func:`inside`; it need not exist."""
+    path, mode = _below(dataset, name)
+    if mode is not None and not stat.S_ISDIR(mode):
+        raise DatasetError(f"{path}: not a folder")
+    return path
+
+
+def _below(dataset: Path, name: str) -> tuple[Path, int | None]:
+    """Return the path of ``name`` below ``dataset``, and the mode of what is there. None if nothing is there."""
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+        raise DatasetError(f"{dataset}: the dataset names a file outside its folder ({name!r:.100})")
+    path, mode = dataset, None
+    try:
+        for part in parts:
+            path = path / part
+            mode = os.lstat(path).st_mode
+            # The folder itself may be reached by a link. A link below it must not leave it.
+            if stat.S_ISLNK(mode):
+                if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(dataset)):
+                    raise DatasetError(f"{path}: a link that leads out of the dataset")
+                mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return dataset / name, None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    return path, mode
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Return a descriptor of a regular file. No link is followed. Raises OSError, also for a pipe or a device."""
+    # Without O_NONBLOCK, opening a pipe would wait for its other end.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
+def read_small_file(dataset: Path, name: str) -> bytes:
+    """Return the content of a small file of a dataset: its plan, its lock, a record.
+
+    Raises FileNotFoundError if it does not exist, and DatasetError as :func:`inside` or if it is too large.
+    """
+    path = inside(dataset, name)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SMALL_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > MAX_SMALL_FILE_BYTES:
+        raise DatasetError(f"{path}: larger than {MAX_SMALL_FILE_BYTES >> 20} MiB, the most that such a file has")
+    return content
 
 
 def _temporary(path: Path) -> Path:
@@ -110,12 +165,11 @@ def staged_file(path: Path) -> Iterator[Path]:
 def _make_folder(path: Path) -> None:
     # Without its parents: if a disk was unmounted, they would start a new dataset in the empty mount point.
     path.mkdir(exist_ok=True)
-    if (
-        path.name in layout.FOLDERS
-        and path.is_symlink()
-        and not path.resolve().is_relative_to(path.parent.resolve())
-    ):
-        raise StorageError(f"{path}: a link that leads out of the dataset: nothing is written there")
+    if path.name in layout.FOLDERS and path.is_symlink():
+        try:
+            folder_inside(path.parent, path.name)
+        except DatasetError as error:
+            raise StorageError(f"{error}: nothing is written there") from None
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -139,8 +193,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
             for file in staged.rglob("*"):
                 sync(file)
             sync(staged)
-            if path.exists():
-                shutil.rmtree(path)
+            if path.is_dir():
+                remove(path)
             os.replace(staged, path)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
@@ -159,7 +213,7 @@ def move(path: Path, target: Path) -> None:
     with as_storage_error(target):
         _make_folder(target.parent)
         if target.is_dir():
-            shutil.rmtree(target)
+            remove(target)
         os.replace(path, target)
         sync(target.parent)
         sync(path.parent)
@@ -169,7 +223,7 @@ def open_log(path: Path) -> TextIO:
     """Open a text file to append lines to, each written at once. Creates its folders. Raises StorageError."""
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
 
 
@@ -208,13 +262,16 @@ def free_bytes(path: Path) -> int:
 def exclusive_lock(out: Path) -> Iterator[None]:
     """Lock the dataset in ``out`` against every other process that changes it.
 
-    Raises BuildError if another process holds the lock. The kernel releases it when this process ends,
+    Raises BuildError if another process holds the lock, and DatasetError if one of its folders is a link that leads
+    out of it. The kernel releases it when this process ends,
     also when it is killed.
     """
     path = out / layout.BUILD_LOCK_FILE
+    for folder in layout.FOLDERS:
+        folder_inside(out, folder)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

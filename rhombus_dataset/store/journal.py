@@ -31,7 +31,8 @@ from typing import Any, Final, Self
 import orjson
 
 from rhombus_dataset.frame import Measures, Outcome, Status
-from rhombus_dataset.store.files import as_storage_error, staged_file, storage_error
+from rhombus_dataset.store.files import as_storage_error, open_regular, staged_file, storage_error
+from rhombus_dataset.store.images import MAX_IMAGE_BYTES
 
 _MAGIC: Final = b"RDJ1"
 _HEADER_BYTES: Final = len(_MAGIC) + 32
@@ -70,11 +71,11 @@ class Journal:
         self._dirty = False
         self.cut_bytes = 0
 
-    def recover(self) -> list[int]:
-        """Return the rows that an earlier run received. An incomplete last record is cut off the file.
+    def recover(self, rows_of_shard: range | None = None) -> list[int]:
+        """Return the rows that an earlier run received. From the first damaged record on, the file is cut off.
 
-        Every image is compared with its sha256. A journal of another schedule, or with a damaged header, is
-        removed. Raises StorageError.
+        Every image is compared with its sha256. A record of a row that is not in ``rows_of_shard`` is damaged. A
+        journal of another schedule, or with a damaged header, is removed. Raises StorageError.
         """
         if not self.path.exists():
             return []
@@ -84,6 +85,8 @@ class Journal:
             if reading.header() == self._header:
                 end = _HEADER_BYTES
                 for record in reading.records():
+                    if rows_of_shard is not None and record.row not in rows_of_shard:
+                        break
                     if not _matches(record.frame, reading.image_bytes(record)):
                         break
                     rows.append(record.row)
@@ -91,7 +94,11 @@ class Journal:
         with as_storage_error(self.path):
             self.cut_bytes = self.path.stat().st_size - end
             if end:
-                os.truncate(self.path, end)
+                descriptor = open_regular(self.path, os.O_WRONLY)
+                try:
+                    os.ftruncate(descriptor, end)
+                finally:
+                    os.close(descriptor)
             else:
                 self.path.unlink()
         return rows
@@ -120,7 +127,7 @@ class Journal:
             return
         self._dirty = False
         with as_storage_error(self.path), contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(self.path, os.O_WRONLY)
+            descriptor = open_regular(self.path, os.O_WRONLY)
             try:
                 os.fdatasync(descriptor)
             finally:
@@ -151,13 +158,11 @@ class Journal:
         with staged_file(self.path) as staged:
             copy = Journal(staged, "", "")
             copy._header = self._header
-            staged.unlink(missing_ok=True)
+            copy._open()
             with self.reading() as reading:
                 for record in reading.records():
                     if keeps(record.row):
                         copy.append(record.row, replace(record.frame, image=reading.image_bytes(record)))
-            if not staged.exists():
-                copy._open()
             copy.release()
 
     def remove(self) -> None:
@@ -170,7 +175,7 @@ class Journal:
     def _open(self) -> int:
         if self._descriptor is None:
             self.path.parent.mkdir(exist_ok=True)  # without its parents: see files._make_folder
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._descriptor = open_regular(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             self._size = os.fstat(self._descriptor).st_size
             if self._size < _HEADER_BYTES:
                 os.ftruncate(self._descriptor, 0)
@@ -200,10 +205,10 @@ class Journals:
         self._lock = threading.Lock()
         self._open: collections.OrderedDict[str, Journal] = collections.OrderedDict()
 
-    def recover(self, shard: str) -> tuple[list[int], int]:
+    def recover(self, shard: str, rows_of_shard: range) -> tuple[list[int], int]:
         """Return the rows that an earlier run received, and the number of bytes cut off. See Journal.recover."""
         journal = self._journal(shard)
-        return journal.recover(), journal.cut_bytes
+        return journal.recover(rows_of_shard), journal.cut_bytes
 
     def append(self, shard: str, row: int, frame: Outcome) -> None:
         """Append the outcome of ``row`` to the journal of ``shard``. Raises StorageError."""
@@ -248,7 +253,7 @@ class JournalReader:
     """An open journal file. Images are read only on request, into a given buffer."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = open_regular(path, os.O_RDONLY)
         self._size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
@@ -268,7 +273,7 @@ class JournalReader:
         while at + fixed <= self._size:
             block = os.pread(self._descriptor, _READ_AHEAD, at)
             magic, row, outcome_length, image_length = _RECORD.unpack_from(block)
-            if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES:
+            if magic != _FRAME or outcome_length > _MAX_OUTCOME_BYTES or image_length > MAX_IMAGE_BYTES:
                 return
             start = at + fixed + outcome_length
             stop = start + image_length
@@ -280,7 +285,11 @@ class JournalReader:
             outcome = block[fixed : fixed + outcome_length]
             if zlib.crc32(outcome, zlib.crc32(block[: _RECORD.size])) != crc:
                 return
-            yield Record(row, _outcome_from_json(outcome), start, stop)
+            try:
+                frame = _outcome_from_json(outcome)
+            except (ValueError, TypeError):
+                return
+            yield Record(row, frame, start, stop)
             at = stop
 
     def image_bytes(self, record: Record) -> bytes:
@@ -320,8 +329,17 @@ def _outcome_to_json(frame: Outcome) -> bytes:
 
 
 def _outcome_from_json(text: bytes) -> Outcome:
+    """Return the outcome. Raises ValueError and TypeError where it is not one that a build writes."""
     status, reason, warning, mime_type, sha256, measures = orjson.loads(text)
+    is_ok = Status(status) is Status.OK
+    for value, is_required in ((reason, not is_ok), (warning, False), (mime_type, is_ok), (sha256, is_ok)):
+        if not isinstance(value, str) and (is_required or value is not None):
+            raise TypeError(f"expected text, got {value!r:.60}")
     values: list[Any] | None = measures
+    if is_ok != (values is not None):
+        raise ValueError("expected measures of a received image only")
+    if values is not None and [type(value) for value in values] != [int, int, float, float, str]:
+        raise TypeError(f"expected measures, got {values!r:.60}")
     return Outcome(
         status=Status(status),
         reason=reason,

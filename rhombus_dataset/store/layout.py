@@ -24,7 +24,6 @@ SCOUT_FOLDER: Final = "scout"
 """The dataset of small images that a plan with strategy `scout` builds first."""
 
 BUILD_FOLDER: Final = ".build"
-FOLDERS: Final = (MANIFEST_FOLDER, DATA_FOLDER, ANNOTATIONS_FOLDER, SCOUT_FOLDER, BUILD_FOLDER)
 LOG_FILE: Final = f"{BUILD_FOLDER}/log.jsonl"
 BUILD_LOCK_FILE: Final = f"{BUILD_FOLDER}/lock"
 JOURNAL_FOLDER: Final = f"{BUILD_FOLDER}/journal"
@@ -32,6 +31,10 @@ REWRITE_FOLDER: Final = f"{BUILD_FOLDER}/rewrite"
 """Rewritten shards that will replace committed ones, one folder each."""
 READY_FILE: Final = "ready"
 """Created in such a folder when both files of the shard are complete."""
+FOLDERS: Final = (
+    MANIFEST_FOLDER, DATA_FOLDER, ANNOTATIONS_FOLDER, SCOUT_FOLDER, BUILD_FOLDER, JOURNAL_FOLDER, REWRITE_FOLDER,
+)  # fmt: skip
+"""Every folder of a dataset that is not of a single shard."""
 
 
 def manifest_file(stem: str) -> str:

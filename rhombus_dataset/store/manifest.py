@@ -10,9 +10,10 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +21,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.frame import Status
+from rhombus_dataset.geometry import PERMYRIAD
 from rhombus_dataset.store import layout, schema, tables
-from rhombus_dataset.store.files import inside
+from rhombus_dataset.store.files import folder_inside, inside
+from rhombus_dataset.wire import UUID_PATTERN
 
 _HEADER_KEY: Final = b"rhombus_dataset"
-_STEM: Final = re.compile(r"[A-Za-z0-9_]{1,40}-(top-up-)?[0-9]{5,9}-of-[0-9]{5,9}", re.ASCII)
+_STEM: Final = re.compile(r"(?!all-)([A-Za-z0-9_]{1,40})-(top-up-)?[0-9]{5,9}-of-[0-9]{5,9}", re.ASCII)
 """The name of a shard: its split, its number, and the number of shards."""
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ZONE: Final = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
+_LATEST_MS: Final = 2**63 // 10**6
+"""The year 2262, the last that fits into the nanoseconds of pandas."""
+_AXES: Final = {"x": "width", "y": "height"}
 
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
-    """The header of a manifest slice.
+    """The header of a manifest slice. Raises ValueError for values that no build writes.
 
     ``shard``: the shard's name. ``data_sha256``: hex SHA-256 of the Parquet file, or of the JPEG files of a folder
     (:func:`folder_sha256`). ``content_sha256``: of the rows' values, independent of pyarrow's version.
@@ -43,6 +52,25 @@ class SliceHeader:
     data_sha256: str
     content_sha256: str
 
+    def __post_init__(self) -> None:
+        """Check the values: the shard's name becomes a part of paths."""
+        if type(self.format_version) is not int:
+            raise ValueError(f"format_version: expected a number, got {self.format_version!r:.60}")
+        split_of_stem(self.shard)
+        if self.data_format not in ("parquet", "jpeg"):
+            raise ValueError(f"data_format: expected parquet or jpeg, got {self.data_format!r:.60}")
+        for value in (self.schedule_digest, self.data_sha256, self.content_sha256):
+            if not isinstance(value, str) or not _SHA256.fullmatch(value):
+                raise ValueError(f"expected a SHA-256, got {value!r:.60}")
+
+
+def split_of_stem(stem: str) -> str:
+    """Return the split of a shard's name, such as train-00000-of-00012. Raises ValueError for another text."""
+    match = _STEM.fullmatch(stem) if isinstance(stem, str) else None
+    if match is None:
+        raise ValueError(f"not the name of a shard: {stem!r:.60}")
+    return match.group(1)
+
 
 def write_slice(path: Path, table: pa.Table, header: SliceHeader) -> None:
     """Write a manifest slice, complete or not at all. The same rows give the same bytes. Raises StorageError."""
@@ -52,10 +80,15 @@ def write_slice(path: Path, table: pa.Table, header: SliceHeader) -> None:
 
 def read_header(path: Path) -> SliceHeader:
     """Return the header of a slice. Raises DatasetError if the file is not a manifest slice of this format."""
+    return _header(path, tables.read_metadata(_inside(path)))
+
+
+def _header(path: Path, metadata: dict[bytes, bytes]) -> SliceHeader:
     try:
-        metadata = tables.read_metadata(inside(path.parent.parent, layout.manifest_file(path.stem)))
         header = SliceHeader(**json.loads(metadata[_HEADER_KEY]))
-    except (KeyError, TypeError, ValueError) as error:
+        if header.shard != path.stem:
+            raise ValueError(f"its header names the shard {header.shard}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a manifest slice ({tables.short(error)})") from None
     if header.format_version != schema.FORMAT_VERSION:
         raise DatasetError(
@@ -65,48 +98,105 @@ def read_header(path: Path) -> SliceHeader:
     return header
 
 
+def _inside(path: Path) -> Path:
+    return inside(path.parent.parent, layout.manifest_file(path.stem))
+
+
 def read_slice(path: Path) -> pa.Table:
-    """Return the rows of one slice. Every page is compared with its checksum, and every value that becomes a part
-    of a path is checked: a manifest may be from somebody else. Raises DatasetError.
+    """Return the rows of one slice. Every page is compared with its checksum, and every value is checked.
+
+    A manifest may be from somebody else, and its values become parts of paths. Raises DatasetError.
     """
-    return _checked(path, tables.read_table(inside(path.parent.parent, layout.manifest_file(path.stem))))
-
-
-def _checked(path: Path, table: pa.Table) -> pa.Table:
-    """Return the rows of a slice. Raises DatasetError where they name anything but the files of their own shard."""
-    stem = path.stem
-    if not _STEM.fullmatch(stem):
-        raise DatasetError(f"{path}: not the name of a shard")
-    types = {field.name: field.type for field in schema.manifest_schema([schema.DEPLOYMENT, *schema.CHOICE])}
-    for field in table.schema:
-        if types.get(field.name, field.type) != field.type:
-            raise DatasetError(
-                f"{path}: column {field.name} has the type {field.type}, expected {types[field.name]}"
-            )
-    if missing := [name for name in schema.manifest_schema().names if table.column_names.count(name) != 1]:
-        raise DatasetError(f"{path}: expected one column {missing[0]}, got {table.column_names.count(missing[0])}")
-    ids, split = table.column("frame_id"), table.column("split")
-    file, row = table.column("file"), table.column("row")
-    jpegs = pc.binary_join_element_wise(f"{layout.data_folder(stem)}/", ids, ".jpg", "")
-    problems = {
-        "frame_id": pc.invert(pc.match_substring_regex(ids, "^[0-9a-f]{20}$")),
-        "split": pc.invert(pc.match_substring_regex(split, "^[A-Za-z0-9_]{1,40}$")),
-        "file": pc.invert(pc.or_(pc.equal(file, layout.data_file(stem)), pc.equal(file, jpegs))),
-        "row": pc.less(row, 0),
-    }
-    for name, is_wrong in problems.items():
-        no_value = name in ("frame_id", "split")  # the others are empty where there is no image
-        place = pc.index(pc.fill_null(is_wrong, no_value), True).as_py()
-        if place >= 0:
-            value = table.column(name)[place].as_py()
-            raise DatasetError(f"{path}: row {place}: {name} has a value that no build writes ({value!r:.100})")
+    header, table = _read(path)
+    _check_values([path], [header], [table.num_rows], table)
     return table
+
+
+def _read(path: Path) -> tuple[SliceHeader, pa.Table]:
+    """Return the header and the rows of one slice. Header and columns are checked, but not yet the values."""
+    table = tables.read_table(_inside(path))
+    header = _header(path, table.schema.metadata or {})
+    more = [field for field in (schema.DEPLOYMENT, *schema.CHOICE) if field.name in table.column_names]
+    expected = schema.manifest_schema(more)
+    if not table.schema.equals(expected):
+        wrong = [field for field in table.schema if field not in expected] or [table.schema.names]
+        raise DatasetError(f"{path}: not the columns of a manifest slice ({str(wrong[0])!r:.100})")
+    return header, table
+
+
+def _check_values(paths: list[Path], headers: list[SliceHeader], rows: list[int], table: pa.Table) -> None:
+    """Raise DatasetError where ``table`` has a value that no build writes. It has ``rows`` rows of each slice."""
+    of_slice = pa.array(np.repeat(np.arange(len(rows)), rows), pa.int32())
+
+    def by_slice(values: list[str]) -> pa.Array:
+        return pa.array(values, pa.string()).take(of_slice)
+
+    stems = [header.shard for header in headers]
+    is_jpeg = [header.data_format == "jpeg" for header in headers]
+    frame_id, is_ok = table.column("frame_id"), pc.equal(table.column("status"), str(Status.OK))
+    if any(is_jpeg):
+        folders = [
+            f"{layout.data_folder(stem)}/" if jpeg else "" for stem, jpeg in zip(stems, is_jpeg, strict=True)
+        ]
+        ends = [".jpg" if jpeg else layout.data_file(stem) for stem, jpeg in zip(stems, is_jpeg, strict=True)]
+        names = pc.if_else(pa.array(is_jpeg).take(of_slice), frame_id, "")
+        files = pc.binary_join_element_wise(by_slice(folders), names, by_slice(ends), "")
+    else:
+        files = by_slice([layout.data_file(stem) for stem in stems])
+    timestamp = table.column("timestamp").cast(pa.int64())
+    room = {axis: pc.subtract(PERMYRIAD, table.column(f"crop_{size}")) for axis, size in _AXES.items()}
+    checks: list[tuple[str, Any]] = [
+        ("frame_id", pc.match_substring_regex(frame_id, "^[0-9a-f]{20}$")),
+        ("split", pc.equal(table.column("split"), by_slice([split_of_stem(stem) for stem in stems]))),
+        ("camera_uuid", _each(table, "camera_uuid", lambda a: pc.match_substring_regex(a, UUID_PATTERN))),
+        ("timestamp", pc.and_(pc.greater_equal(timestamp, 0), pc.less(timestamp, _LATEST_MS))),
+        ("timezone", _each(table, "timezone", lambda a: pc.match_substring_regex(a, _ZONE))),
+        ("downscale", pc.greater(table.column("downscale"), 0)),
+        *((f"crop_{axis}", pc.greater_equal(table.column(f"crop_{axis}"), 0)) for axis in _AXES),
+        *((f"crop_{axis}", pc.less_equal(table.column(f"crop_{axis}"), room[axis])) for axis in _AXES),
+        *((f"crop_{size}", pc.greater(table.column(f"crop_{size}"), 0)) for size in _AXES.values()),
+        ("status", pc.is_in(table.column("status"), pa.array([str(status) for status in Status]))),
+        *((name, pc.is_valid(table.column(name))) for name in ("camera_name", "view")),
+    ]
+    # The others are null where there is no image.
+    optional = [
+        ("file", pc.equal(table.column("file"), files)),
+        ("row", pc.greater_equal(table.column("row"), 0)),
+        *((name, pc.greater(table.column(name), 0)) for name in ("width", "height")),
+        *((name, pc.is_finite(table.column(name))) for name in ("luma", "sharpness")),
+        ("dhash", pc.match_substring_regex(table.column("dhash"), "^[0-9a-f]{16}$")),
+        ("sha256", pc.match_substring_regex(table.column("sha256"), "^[0-9a-f]{64}$")),
+    ]
+    no_image = pc.invert(is_ok)
+    checks += [(name, pc.coalesce(is_right, no_image)) for name, is_right in optional]
+    checks.append(("mime_type", pc.or_(pc.is_valid(table.column("mime_type")), no_image)))
+    checks.append(("reason", pc.or_(pc.is_valid(table.column("reason")), is_ok)))
+    if "score" in table.column_names:
+        checks.append(("score", pc.is_finite(table.column("score"))))
+    for name, is_right in checks:
+        place = pc.index(pc.fill_null(is_right, False), False).as_py()
+        if place >= 0:
+            value = table.column(name)[place]
+            shown = value.value if name == "timestamp" else value.as_py()
+            path = paths[of_slice[place].as_py()]
+            raise DatasetError(f"{path}: {name} has a value that no build writes ({shown!r:.100})")
+
+
+def _each(table: pa.Table, column: str, check: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
+    """Return ``check`` of the values of a column that has few different ones."""
+    encoded = table.column(column).combine_chunks().dictionary_encode()
+    return check(encoded.dictionary).take(encoded.indices)
 
 
 def read_statuses(path: Path) -> npt.NDArray[np.str_]:
     """Return the status of each row of a slice, without reading other columns. Raises DatasetError."""
-    slice_path = inside(path.parent.parent, layout.manifest_file(path.stem))
-    return np.asarray(tables.read_table(slice_path, ["status"]).column(0).to_pylist(), np.str_)
+    table = tables.read_table(_inside(path), ["status"])
+    if table.num_columns != 1 or table.schema.field(0).type != pa.string():
+        raise DatasetError(f"{path}: expected one column status of texts")
+    statuses = np.asarray(table.column(0).to_pylist(), np.str_)
+    if unknown := set(np.unique(statuses).tolist()) - set(map(str, Status)):
+        raise DatasetError(f"{path}: unknown status {min(unknown)!r:.60}")
+    return statuses
 
 
 def slice_bytes(table: pa.Table) -> bytes:
@@ -116,12 +206,13 @@ def slice_bytes(table: pa.Table) -> bytes:
 
 def slice_paths(dataset: Path) -> list[Path]:
     """Return the paths of the committed slices, sorted by name."""
-    return sorted((dataset / layout.MANIFEST_FOLDER).glob("[!.]*.parquet"))
+    return sorted(folder_inside(dataset, layout.MANIFEST_FOLDER).glob("[!.]*.parquet"))
 
 
 def pending_rewrites(dataset: Path) -> list[Path]:
     """Return the folders of rewritten shards that are complete but not all moved to their final place."""
-    return sorted(path.parent for path in (dataset / layout.REWRITE_FOLDER).glob(f"*/{layout.READY_FILE}"))
+    folder = folder_inside(dataset, layout.REWRITE_FOLDER)
+    return sorted(path.parent for path in folder.glob(f"*/{layout.READY_FILE}") if not path.parent.is_symlink())
 
 
 def read_manifest(dataset: Path, columns: list[str] | None = None) -> pa.Table:
@@ -129,14 +220,27 @@ def read_manifest(dataset: Path, columns: list[str] | None = None) -> pa.Table:
 
     Raises DatasetError if there is no slice, or one is damaged.
     """
+    table, _ = read_manifest_and_headers(dataset)
+    return table.select(columns or table.column_names)
+
+
+def read_manifest_and_headers(dataset: Path) -> tuple[pa.Table, list[SliceHeader]]:
+    """Return the rows of all committed slices and their headers. Order and errors as in :func:`read_manifest`."""
     paths = slice_paths(dataset)
     if not paths:
         raise DatasetError(
             f"{dataset}: no dataset here (no {layout.MANIFEST_FOLDER}/*.parquet). "
             "Expected a folder that `rhombus-dataset build` wrote."
         )
-    slices = [read_slice(path).replace_schema_metadata(None) for path in paths]
-    return pa.concat_tables([table.select(columns or table.column_names) for table in slices])
+    slices = [_read(path) for path in paths]
+    try:
+        table = pa.concat_tables([part.replace_schema_metadata(None) for _, part in slices])
+    except pa.ArrowException as error:
+        raise DatasetError(f"{dataset}: its slices have different columns ({tables.short(error)})") from None
+    headers = [header for header, _ in slices]
+    # All rows at once: each check has a cost of its own.
+    _check_values(paths, headers, [part.num_rows for _, part in slices], table)
+    return table, headers
 
 
 def content_sha256(table: pa.Table) -> str:

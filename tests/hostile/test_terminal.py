@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rhombus_dataset.quality.text import printable
+from rhombus_dataset.errors import printable
 from rhombus_dataset.store import manifest
 from tests.conftest import ROOT
 

@@ -108,7 +108,7 @@ class LocalEngine:
         parts = [np.empty(0, np.int32)]
         for spec in specs:
             shard, wanted = spec.shard, spec.to_fetch.copy()
-            received, cut_bytes = self._journals.recover(shard.stem)
+            received, cut_bytes = self._journals.recover(shard.stem, range(shard.start, shard.stop))
             if cut_bytes:
                 self._context.events.on_torn_journal(shard, cut_bytes)
             wanted[np.array(received, np.int64) - shard.start] = False
