@@ -5,7 +5,9 @@ A page that contains ``<!-- generated: NAME -->`` gets the text of the function 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
 import inspect
 import re
 import typing
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 import click
 
-import rhombus_dataset
+import rhombus_dataset.api
 from rhombus_dataset.cli import main
 from rhombus_dataset.plan.template import plan_json_schema
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS
@@ -208,7 +210,19 @@ def python_reference() -> str:
 def _results() -> list[type]:
     """Return the dataclasses of this package that public functions return, and those of annotations."""
     names = [getattr(rhombus_dataset, name) for name in rhombus_dataset.__all__]
-    hints = [typing.get_type_hints(function).get("return") for function in names if inspect.isfunction(function)]
+    # The types of signatures are imported for type checkers only.
+    tree = ast.parse(inspect.getsource(rhombus_dataset.api))
+    types = {
+        alias.name: getattr(importlib.import_module(node.module or ""), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rhombus_dataset")
+        for alias in node.names
+    }
+    hints = [
+        typing.get_type_hints(function, vars(inspect.getmodule(function)), types).get("return")
+        for function in names
+        if inspect.isfunction(function)
+    ]
     return [hint for hint in (*hints, Annotation) if dataclasses.is_dataclass(hint) and isinstance(hint, type)]
 
 

@@ -1,4 +1,7 @@
-"""The public functions. A command of ``rhombus-dataset`` is one call of one of these; each of these is one call."""
+"""The public functions. A command of ``rhombus-dataset`` is one call of one of these; each of these is one call.
+
+Each imports what it needs: the command line starts in a fraction of the time that importing everything takes.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,33 @@ import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rhombus_dataset.building.erase_frames import ErasureOutcome, erase_frames
-from rhombus_dataset.building.outcome import BuildOutcome
-from rhombus_dataset.building.passes import BuildOptions, build_dataset, dry_run_plan, planned_schedule
-from rhombus_dataset.building.preview import write_preview
-from rhombus_dataset.building.progress import ProgressDisplay
-from rhombus_dataset.building.repair import repair_dataset
-from rhombus_dataset.dataset import Dataset
-from rhombus_dataset.exports.formats import export_dataset
-from rhombus_dataset.frame import Status
-from rhombus_dataset.labels.importer import LabelsOutcome, run_import
-from rhombus_dataset.plan.loader import load_plan
-from rhombus_dataset.plan.model import Plan
-from rhombus_dataset.plan.template import write_starter_plan
-from rhombus_dataset.planning.dry_run import DryRun
-from rhombus_dataset.planning.schedule import Schedule
-from rhombus_dataset.quality.summary import DatasetInfo, summarize_dataset
-from rhombus_dataset.quality.verification import VerifyReport, verify_dataset
-from rhombus_dataset.reports.page import write_report
+if TYPE_CHECKING:
+    from rhombus_dataset.building.erase_frames import ErasureOutcome
+    from rhombus_dataset.building.outcome import BuildOutcome
+    from rhombus_dataset.dataset import Dataset
+    from rhombus_dataset.labels.importer import LabelsOutcome
+    from rhombus_dataset.plan.model import Plan
+    from rhombus_dataset.planning.dry_run import DryRun
+    from rhombus_dataset.planning.schedule import Schedule
+    from rhombus_dataset.quality.summary import DatasetInfo
+    from rhombus_dataset.quality.verification import VerifyReport
 
 StrPath = str | os.PathLike[str]
 
 
 def validate(plan: StrPath) -> Plan:
     """Read and validate a plan file. Raises InvalidFile with every mistake in it."""
+    from rhombus_dataset.plan.loader import load_plan
+
     return load_plan(Path(plan), now_ms=_now_ms())
 
 
 def init(path: StrPath) -> Path:
     """Write a commented starter plan and return its path. Raises UsageError where a file of that name exists."""
+    from rhombus_dataset.plan.template import write_starter_plan
+
     return write_starter_plan(Path(path))
 
 
@@ -47,6 +46,8 @@ def schedule_of(plan: StrPath) -> Schedule:
     Raises InvalidFile, and UsageError where the splits cannot be made, or for a plan that scouts: its frames are
     known once its scout pass is complete.
     """
+    from rhombus_dataset.building.passes import planned_schedule
+
     return planned_schedule(validate(plan), _now_ms())
 
 
@@ -56,6 +57,8 @@ def dry_run(plan: StrPath, out: StrPath = ".") -> DryRun:
     For a plan that scouts: the cost of its scout pass and of what follows; and, once ``out`` holds the result of
     the pass, the chosen frames. Sends no request. Raises the errors of :func:`schedule_of`.
     """
+    from rhombus_dataset.building.passes import dry_run_plan
+
     return dry_run_plan(validate(plan), Path(out), _now_ms())
 
 
@@ -65,6 +68,8 @@ def preview(plan: StrPath, count: int, image: StrPath, *, url: str | None = None
     The moments are spread evenly over the schedule. The contact sheet is written to ``image`` (JPEG). Returns its
     path. Raises the errors of :func:`schedule_of`, AccessRefused and HostUnreachable.
     """
+    from rhombus_dataset.building.preview import write_preview
+
     return write_preview(validate(plan), count, Path(image), url, _now_ms())
 
 
@@ -95,6 +100,9 @@ def build(
     Raises InvalidFile, UsageError, OtherDataset (``out`` holds something else), AccessRefused, HostUnreachable,
     SourceFailing and StorageError.
     """
+    from rhombus_dataset.building.passes import BuildOptions, build_dataset
+    from rhombus_dataset.building.progress import ProgressDisplay
+
     options = BuildOptions(url, concurrency, retry, None if reuse is None else Path(reuse))
     with ProgressDisplay(progress) as display:
         return build_dataset(Path(plan), Path(out), options, stop or threading.Event(), display, _now_ms())
@@ -102,6 +110,8 @@ def build(
 
 def info(dataset: StrPath) -> DatasetInfo:
     """Return what a dataset holds, from its manifest alone. Raises DatasetError where there is none."""
+    from rhombus_dataset.quality.summary import summarize_dataset
+
     return summarize_dataset(Path(dataset))
 
 
@@ -113,6 +123,9 @@ def verify(dataset: StrPath, *, repair: bool = False) -> VerifyReport:
 
     Raises DatasetError where there is no dataset at all, and StorageError.
     """
+    from rhombus_dataset.building.repair import repair_dataset
+    from rhombus_dataset.quality.verification import verify_dataset
+
     return repair_dataset(Path(dataset)) if repair else verify_dataset(Path(dataset))
 
 
@@ -126,6 +139,8 @@ def erase(dataset: StrPath, camera: str, *, start: str | None = None, end: str |
 
     Raises DatasetError, UsageError and StorageError.
     """
+    from rhombus_dataset.building.erase_frames import erase_frames
+
     return erase_frames(Path(dataset), camera, start, end)
 
 
@@ -138,6 +153,10 @@ def export(dataset: Dataset | StrPath, to: str, out: StrPath, *, progress: TextI
 
     Raises UsageError, DatasetError and StorageError.
     """
+    from rhombus_dataset.building.progress import ProgressDisplay
+    from rhombus_dataset.exports.formats import export_dataset
+    from rhombus_dataset.frame import Status
+
     with ProgressDisplay(progress) as display:
         return export_dataset(dataset, to, Path(out), display.begin, lambda: display.on_frame(Status.OK))
 
@@ -150,6 +169,8 @@ def report(dataset: StrPath) -> Path:
 
     Raises DatasetError and StorageError.
     """
+    from rhombus_dataset.reports.page import write_report
+
     return write_report(Path(dataset))
 
 
@@ -166,6 +187,8 @@ def import_labels(
 
     Raises UsageError, DatasetError and StorageError.
     """
+    from rhombus_dataset.labels.importer import run_import
+
     return run_import(Path(dataset), Path(labels), name, made_by)
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
 import sys
-import threading
-import types
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +35,8 @@ def main() -> None:
     The API key is read from the environment variable RHOMBUS_API_KEY, or from the file that
     RHOMBUS_API_KEY_FILE names.
 
-    Exit codes: 0 complete; 1 incomplete or failed; 2 wrong usage or invalid plan; 130 interrupted;
-    143 terminated.
+    Exit codes: 0 success; 1 incomplete, failed, or too few frames; 2 wrong usage or invalid plan;
+    130 interrupted; 143 terminated.
     """
 
 
@@ -127,6 +123,14 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
     metavar="OLD_DIR",
     help="Copy frames that this earlier dataset has, instead of fetching them.",
 )
+@click.option(
+    "--min-ok",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    help="Smallest share of the frames that must be ok for the build to be a success.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @_json_option
 def build(
@@ -136,14 +140,18 @@ def build(
     concurrency: int | None,
     retry: tuple[str, ...],
     reuse: Path | None,
-    quiet: bool,
-    as_json: bool,
+    min_ok: float,
+    **show: bool,
 ) -> None:
-    """Build the dataset of PLAN, or resume an interrupted build."""
+    """Build the dataset of PLAN, or resume an interrupted build.
+
+    Failed or corrupt frames, or too few that are ok, end in exit code 1 and the commonest reasons.
+    """
     from rhombus_dataset import api
+    from rhombus_dataset.building.stopper import Stopper
     from rhombus_dataset.frame import Status
 
-    stopper = _Stopper()
+    stopper = Stopper()
     with stopper:
         outcome = api.build(
             plan,
@@ -153,16 +161,17 @@ def build(
             retry=retry,
             reuse=reuse,
             stop=stopper.event,
-            progress=None if quiet else sys.stderr,
+            progress=None if show["quiet"] else sys.stderr,
         )
     counts = {str(status): outcome.counts.get(status, 0) for status in Status}
-    if as_json:
+    if show["as_json"]:
         _print_json(
             {
                 "out": str(outcome.out),
                 "complete": outcome.complete,
                 "planned": outcome.planned,
                 "counts": counts,
+                "reasons": [dataclasses.asdict(why) for why in outcome.reasons],
                 "shards": outcome.shards,
                 "committed_shards": outcome.committed_shards,
                 "requests": outcome.requests,
@@ -180,6 +189,19 @@ def build(
         again = "".join(f" --retry {status}" for status in retry) + (f" --reuse {reuse}" if reuse else "")
         _echo(f"stopped. To resume: rhombus-dataset build {plan} --out {out}{again}", err=True)
         sys.exit(stopper.exit_code)
+    if (problem := outcome.problem(min_ok)) is not None:
+        _echo(f"error: {problem}. The commonest reasons:", err=True)
+        for why in outcome.reasons:
+            _echo(f"  {why.count:,} {why.status}: {why.reason}", err=True)
+        lost = [status for status in ("failed", "corrupt") if counts[status]]
+        again = "".join(f" --retry {status}" for status in lost)
+        _echo(
+            f"To fetch them again: rhombus-dataset build {plan} --out {out}{again}"
+            if lost
+            else f"To see when and where: rhombus-dataset report {out}",
+            err=True,
+        )
+        sys.exit(1)
 
 
 @main.command()
@@ -355,31 +377,6 @@ def demo(out: Path) -> None:
     from rhombus_dataset.demo import run_demo
 
     run_demo(out)
-
-
-class _Stopper:
-    """The first Ctrl-C or SIGTERM stops a build after the requests in flight; a second one exits at once."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.exit_code = 1
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _: types.FrameType | None) -> None:
-        if self.event.is_set():
-            # Everything that was received is in the journals: an immediate exit loses nothing.
-            os._exit(128 + number)
-        self.exit_code = 128 + number
-        self.event.set()
-        os.write(2, b"\nstopping: waiting for the requests in flight (press Ctrl-C again to exit at once)\n")
 
 
 def _counted(count: int, noun: str) -> str:

@@ -322,7 +322,7 @@ class Frame:
 
     @property
     def local_time(self) -> dt.datetime:
-        """The time of the frame in the camera's time zone. Raises DatasetError for a zone that is not known here."""
+        """The time of the frame in the camera's time zone. Raises DatasetError if this machine has no such zone."""
         try:
             return self.timestamp.astimezone(zoneinfo.ZoneInfo(self.timezone))
         except (LookupError, ValueError, OSError):

@@ -17,19 +17,14 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-import rhombus_dataset
 from rhombus_dataset import wire
-from rhombus_dataset.api import verify
-from rhombus_dataset.cards.readme import write_cards
-from rhombus_dataset.errors import DatasetError, InvalidFile
+from rhombus_dataset.errors import InvalidFile
 from rhombus_dataset.frame import Outcome, Status
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan
-from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.sources.recordings.site import load_site
 from rhombus_dataset.store.journal import Journal
-from rhombus_dataset.store.layout import LOCK_FILE
-from tests.conftest import CONFIGS, NOW_MS, ROOT
+from tests.conftest import CONFIGS, NOW_MS
 from tests.scripted_server import frame_answer, jpeg
 
 PIECES = [
@@ -138,34 +133,6 @@ def received(image: bytes) -> Outcome:
 
     sha256 = hashlib.sha256(image).hexdigest()
     return Outcome(Status.OK, image=image, mime_type="image/jpeg", sha256=sha256, measures=measure(image))
-
-
-def test_damaged_datasets(tmp_path: Path, record_property: Record) -> None:
-    """All damage is found, reported and repaired without a traceback."""
-    golden = tmp_path / "golden"
-    shutil.copytree(ROOT / "tests" / "golden" / "dataset", golden)
-    # It has the cards of an earlier version. With new cards, it has no problems.
-    write_cards(golden)
-    assert verify(golden).problems == ()
-    names = sorted(path.relative_to(golden) for path in golden.rglob("*") if path.is_file())
-    count, found = 1_000, 0
-    for case in range(count):
-        rng = random.Random(case)
-        folder = tmp_path / "dataset"
-        shutil.copytree(golden, folder, dirs_exist_ok=True)
-        name = rng.choice([n for n in names if n.name != "plan.yaml"])
-        before = (folder / name).read_bytes()
-        after = mangled(before, rng)
-        (folder / name).write_bytes(after)
-        with contextlib.suppress(DatasetError, InvalidFile):
-            report = rhombus_dataset.verify(folder, repair=rng.random() < 0.5)
-            found += bool(report.problems)
-            # Spaces between the values of the lock have no meaning.
-            same = after == before or (name.name == LOCK_FILE and load_lock(folder) == load_lock(golden))
-            assert report.problems or same, name
-            if report.repaired:
-                assert all(problem.shard is None for problem in verify(folder).problems)
-    record_property("fuzzed", f"{count} damaged datasets ({found} told apart from whole ones)")
 
 
 def test_schemathesis_finds_no_server_error(demo_url: str, record_property: Record) -> None:

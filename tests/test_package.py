@@ -75,3 +75,40 @@ def test_types_reach_those_who_install_it(built: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert "-> rhombus_dataset.dataset.Dataset" in done.stdout, done.stdout
+
+
+HEAVY = ("cv2", "numpy", "pandas", "pyarrow", "pydantic", "requests", "yaml")
+
+
+@pytest.mark.parametrize(
+    ("program", "allowed"),
+    [
+        ("import rhombus_dataset", ()),
+        ("import rhombus_dataset; dir(rhombus_dataset)", ()),
+        ("import rhombus_dataset.cli", ()),
+        (
+            "import rhombus_dataset; rhombus_dataset.validate(sys.argv[1])",
+            ("numpy", "orjson", "pydantic", "yaml"),
+        ),
+    ],
+)
+def test_what_is_not_used_is_not_imported(program: str, allowed: tuple[str, ...]) -> None:
+    """All of it together takes a second, which `--help` would take too."""
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys; {program}; print(*sys.modules)", "configs/demo.yaml"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert set(HEAVY) & set(found) <= set(allowed)
+
+
+def test_the_public_names_and_nothing_else() -> None:
+    import rhombus_dataset
+
+    assert dir(rhombus_dataset) == sorted(rhombus_dataset.__all__)
+    for name in rhombus_dataset.__all__:
+        assert getattr(rhombus_dataset, name).__module__.startswith("rhombus_dataset.")
+    with pytest.raises(AttributeError, match="no attribute 'pd'"):
+        rhombus_dataset.pd  # noqa: B018

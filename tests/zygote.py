@@ -8,8 +8,10 @@ to be changed, and what the command printed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,22 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import rhombus_dataset
+
 CHANGING = os.O_CREAT | os.O_TRUNC
 AUDITED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 HOOKED = ("writev",)
 """No fsync: what a killed process has written is in the files, whether it was flushed to the disk or not."""
+
+
+def import_all() -> None:
+    """Import every module of the package, and what they import late."""
+    import cv2  # noqa: F401
+    import pandas  # noqa: F401
+
+    for module in pkgutil.walk_packages(rhombus_dataset.__path__, "rhombus_dataset."):
+        if not module.name.endswith(("__main__", ".pytorch", ".notebook")):
+            importlib.import_module(module.name)
 
 
 class Zygote:
@@ -50,14 +64,7 @@ class Zygote:
 
 
 def serve() -> None:
-    # Modules that the command imports late.
-    import cv2  # noqa: F401
-    import pandas  # noqa: F401
-
-    import rhombus_dataset.api
-    import rhombus_dataset.cli
-    import rhombus_dataset.sources.rhombus.client
-    import rhombus_dataset.sources.rhombus.credentials  # noqa: F401
+    import_all()
 
     for line in sys.stdin:
         task = json.loads(line)

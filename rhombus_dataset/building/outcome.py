@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhombus_dataset.frame import Status
+from rhombus_dataset.quality.reasons import FrameReason
+from rhombus_dataset.quality.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class BuildOutcome:
     seconds: float
     unfinished_shards: int = 0
     """Shards that this run was to build or rewrite and has not, because it was stopped."""
+    reasons: tuple[FrameReason, ...] = ()
+    """The commonest reasons of rows without an image. Only of a complete build."""
 
     @property
     def complete(self) -> bool:
@@ -35,6 +39,20 @@ class BuildOutcome:
     def all_committed(self) -> bool:
         """Whether every planned row has its outcome."""
         return self.committed_shards == self.shards
+
+    def problem(self, min_ok: float = 0.5) -> str | None:
+        """Return in a line why a complete build is not a success, or None if it is one.
+
+        ``min_ok``: the share of the rows that were not erased that must be `ok`, 0 to 1.
+        """
+        lost = {status: self.counts.get(status, 0) for status in (Status.FAILED, Status.CORRUPT)}
+        if any(lost.values()):
+            listed = " and ".join(f"{count:,} {status}" for status, count in lost.items() if count)
+            return f"{listed} of {counted(self.planned, 'frame')}"
+        wanted, ok = self.planned - self.counts.get(Status.ERASED, 0), self.counts.get(Status.OK, 0)
+        if ok < min_ok * wanted:
+            return f"only {ok:,} of {counted(wanted, 'frame')} are ok, and --min-ok is {min_ok:g}"
+        return None
 
     def plus(self, other: BuildOutcome) -> BuildOutcome:
         """Return the sum of the outcomes of two rounds of one dataset."""

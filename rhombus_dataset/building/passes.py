@@ -26,6 +26,7 @@ from rhombus_dataset.planning.resolve import resolve, resolve_splits, scout_inpu
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.quality.duplicates import write_duplicates
+from rhombus_dataset.quality.reasons import commonest_reasons
 from rhombus_dataset.scout.pass_plan import scout_pass, scout_pass_text
 from rhombus_dataset.scout.picks import select_frames
 from rhombus_dataset.store import layout
@@ -154,6 +155,8 @@ def _build_pass(
         raise
     if outcome.complete:
         write_derived_files(out)
+        if any(outcome.counts.get(status) for status in _RETRIED):
+            outcome = dataclasses.replace(outcome, reasons=commonest_reasons(out))
     elif outcome.all_committed:
         # A retry was stopped: its user should not wait for the comparison of all images.
         write_cards(out)

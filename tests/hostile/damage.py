@@ -320,6 +320,20 @@ DAMAGES: Final[dict[str, tuple[Callable[[Path, random.Random, Path], None], int]
 """What is damaged, and how often."""
 
 
+ACCIDENTS: Final = 0.2
+"""Share of the cases with changed bytes in one file, and no checksum that fits."""
+
+
+def accident(dataset: Path, rng: random.Random) -> bool:
+    """Change bytes of a file that has a checksum, or is computed from such files. Return whether one differs."""
+    hidden = {layout.PLAN_FILE, layout.BUILD_FOLDER, layout.ANNOTATIONS_FOLDER, layout.ERASED_FILE}
+    files = [path for path in sorted(dataset.rglob("*")) if hidden.isdisjoint(path.parts) and path.is_file()]
+    path = rng.choice(files)
+    before = path.read_bytes()
+    path.write_bytes(mangled(before, rng))
+    return path.read_bytes() != before
+
+
 def damage(dataset: Path, rng: random.Random, outside: Path) -> list[str]:
     """Damage a dataset in one to three ways. Return their names."""
     names = rng.choices(list(DAMAGES), [weight for _, weight in DAMAGES.values()], k=rng.choice([1, 1, 1, 2, 3]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -27,7 +28,10 @@ from typing import Any
 import rhombus_dataset
 from rhombus_dataset.errors import RhombusDatasetError
 from rhombus_dataset.exports.formats import FORMATS
-from tests.hostile.damage import damage
+from rhombus_dataset.planning.lock_file import load_lock
+from rhombus_dataset.store import layout
+from tests.hostile.damage import ACCIDENTS, accident, damage
+from tests.zygote import import_all
 
 MAX_CPU_S = 1.0
 MAX_MEMORY_KB = 500_000
@@ -133,12 +137,31 @@ def commands(rng: random.Random, out: Path) -> dict[str, Callable[[Path], Any]]:
         ("report", rhombus_dataset.report),
         ("export", lambda d: rhombus_dataset.export(d, to, out)),
         ("export", lambda d: rhombus_dataset.export(d, to, out)),
-        ("repair", lambda d: rhombus_dataset.verify(d, repair=True)),
-        ("repair", lambda d: rhombus_dataset.verify(d, repair=True)),
+        ("repair", repair),
+        ("repair", repair),
         ("erase", lambda d: rhombus_dataset.erase(d, rng.choice(["camera-A", "dock-north", "camera-B"]))),
         ("duplicates", lambda d: rhombus_dataset.open_dataset(d, duplicates=True)),
     ]
     return {"read": read, **dict([rng.choice(more)])}
+
+
+def same_lock(dataset: Path, whole: Path) -> bool:
+    """Return whether the lock has other bytes, but the same content."""
+    path = dataset / layout.LOCK_FILE
+    if path.read_bytes() == (whole / layout.LOCK_FILE).read_bytes():
+        return False
+    try:
+        return load_lock(dataset) == load_lock(whole)
+    except RhombusDatasetError:
+        return False
+
+
+def repair(dataset: Path) -> Any:
+    """Repair, and check that what is damaged still belongs to no shard."""
+    report = rhombus_dataset.verify(dataset, repair=True)
+    if report.repaired:
+        assert all(problem.shard is None for problem in rhombus_dataset.verify(dataset).problems)
+    return report
 
 
 def run_case(
@@ -152,10 +175,18 @@ def run_case(
     folder.mkdir()
     whole = rng.choice(wholes)
     shutil.copytree(whole, dataset, symlinks=True)
-    kinds = damage(dataset, rng, outside)
-    events()
     wrong = []
-    for name, command in commands(rng, folder / "out").items():
+    if rng.random() < ACCIDENTS:
+        # A part of the lock's JSON has no meaning: spaces, and digits that do not change a number.
+        kinds = ["accident"] if accident(dataset, rng) and not same_lock(dataset, whole) else ["none"]
+        chosen: dict[str, Callable[[Path], Any]] = {"verify": rhombus_dataset.verify}
+        if rng.random() < 0.5:
+            chosen = {"repair": repair}
+    else:
+        kinds = damage(dataset, rng, outside)
+        chosen = commands(rng, folder / "out")
+    events()
+    for name, command in chosen.items():
         Path("/proc/self/clear_refs").write_text("5")  # the peak of the memory starts anew
         before_kb, began_s = memory_kb("VmRSS"), time.process_time()
         violations.clear()
@@ -171,6 +202,8 @@ def run_case(
             root, outcome = "", "exception"
             wrong.append(f"{name}: {traceback.format_exc()[-1500:]}")
         root = ""
+        if outcome == "ok" and kinds == ["accident"]:
+            wrong.append(f"{name}: nothing was found")
         found[f"{name} {outcome}"] += 1
         taken_s, taken_kb = time.process_time() - began_s, memory_kb("VmHWM") - before_kb
         if taken_s > MAX_CPU_S:
@@ -200,7 +233,9 @@ def main() -> None:
     data = sorted((wholes[0] / "data").glob("*.parquet"))[0]
     shutil.copy(data, outside / "secret.parquet")
     (outside / "secret.jpg").write_bytes(b"secret")
-    # What is imported and opened late is imported now.
+    # What is imported and opened late is imported and opened now.
+    import_all()
+    importlib.import_module("tzdata.zoneinfo")
     for whole in wholes:
         warm = work / "warm"
         shutil.copytree(whole, warm)

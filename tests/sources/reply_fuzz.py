@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import rhombus_dataset.api
+import rhombus_dataset
 from rhombus_dataset import wire
 from rhombus_dataset.building.fetch import Fetcher
 from rhombus_dataset.building.rate_limiter import RateLimiter
@@ -31,6 +31,7 @@ from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.sources.rhombus.client import RhombusSource
 from tests.scripted_server import jpeg
 from tests.sources.raw_server import raw_server, response
+from tests.zygote import import_all
 
 KEY = "rhk-4f9a1c77e2-Kd0xQ"
 MASKS = (((0, 0), (5000, 0), (5000, 5000)),)
@@ -185,7 +186,8 @@ def run(count: int) -> collections.Counter[str]:
 
 
 def main() -> None:
-    rhombus_dataset.api.validate("configs/demo.yaml")  # what is imported late is imported now
+    import_all()
+    rhombus_dataset.validate("configs/demo.yaml")  # what is opened late is opened now
     run(20)
     virtual_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = virtual_bytes + MAX_MEMORY_BYTES

@@ -23,6 +23,7 @@ from rhombus_dataset.building.commit import finalize_shard
 from rhombus_dataset.building.context import BuildContext
 from rhombus_dataset.building.engines.engine import ShardRecord, ShardSpec
 from rhombus_dataset.building.fetch import Deferred, Fetcher, Refused, access_advice
+from rhombus_dataset.building.first_answers import FirstAnswers
 from rhombus_dataset.building.rate_limiter import Stopped
 from rhombus_dataset.building.reuse import KnownFrames
 from rhombus_dataset.building.row_queue import Job, RowQueue
@@ -80,7 +81,8 @@ class LocalEngine:
         self._committer = concurrent.futures.ThreadPoolExecutor(1, "commit")
         self._pending = rows = self._pending_rows(specs)
         self._context.events.on_start(self._schedule, len(self._schedule) - len(rows), len(specs))
-        self._queue = RowQueue(rows, self._schedule.camera[rows], self._context.limits.per_camera)
+        self._first_answers = first = self._judge_of(rows)
+        self._queue = RowQueue(first.rows, self._schedule.camera[first.rows], self._context.limits.per_camera)
         flushed = threading.Event()
         flusher = threading.Thread(target=self._flush, args=(flushed,), name="flush")
         workers = [
@@ -95,6 +97,7 @@ class LocalEngine:
             self._halt(error)
             self._wait_for(workers)
         finally:
+            self._record_all(first.all_held())
             self._committer.shutdown()
             flushed.set()
             flusher.join()
@@ -117,6 +120,16 @@ class LocalEngine:
             if remaining == 0:
                 self._commit_soon(spec)
         return np.concatenate(parts)
+
+    def _judge_of(self, rows: npt.NDArray[np.int32]) -> FirstAnswers:
+        """Return the judge of the first answers. No camera is judged that has rows, or if the plan wants none."""
+        cameras = self._schedule.camera
+        done = np.ones(len(self._schedule), np.bool_)
+        done[rows] = False
+        known = set(np.unique(cameras[done]).tolist())
+        if self._context.limits.min_success_rate == 0:
+            known = set(cameras.tolist())
+        return FirstAnswers(rows, cameras[rows], [camera.name for camera in self._schedule.cameras], known)
 
     def _place_of(self, row: int) -> int:
         return bisect.bisect_right(self._starts, row) - 1
@@ -163,7 +176,7 @@ class LocalEngine:
                         self._queue.recovered(job.camera)
                     self._changed.notify_all()
             case Outcome():
-                self._record(job.row, outcome)
+                self._record_all(self._first_answers.add(job.row, job.camera, outcome))
                 self._check_success_rate(outcome)
                 if outcome.status is Status.OK:
                     self._last_ok_row[job.camera] = job.row
@@ -273,7 +286,12 @@ class LocalEngine:
 
     def _record_failed(self, failed: Iterable[tuple[int, str]]) -> None:
         for row, reason in failed:
+            self._record_all(self._first_answers.give_up(int(self._schedule.camera[row])))
             self._record(row, Outcome(Status.FAILED, reason=reason))
+
+    def _record_all(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        for row, outcome in outcomes:
+            self._record(row, outcome)
 
     def _record(self, row: int, outcome: Outcome) -> None:
         place = self._place_of(row)
