@@ -175,6 +175,8 @@ def command_reference() -> str:
         context = click.Context(command, info_name=f"rhombus-dataset {name}")
         usage = command.get_usage(context).removeprefix("Usage: ")
         parts.append(f"## {name}\n\n```text\n{' '.join(usage.split())}\n```\n\n{_paragraphs(command.help)}")
+        if command.epilog:
+            parts.append(f"```console\n$ {command.epilog.splitlines()[-1].strip()}\n```")
         rows = [row for parameter in command.params for row in _option_rows(parameter, context)]
         if rows:
             parts.append("| option | default | meaning |\n|---|---|---|\n" + "\n".join(rows))

@@ -27,10 +27,16 @@ StrPath = str | os.PathLike[str]
 
 
 def validate(plan: StrPath) -> Plan:
-    """Read and validate a plan file. Raises InvalidFile with every mistake in it."""
+    """Read and validate a plan file, and its timestamps file. Raises InvalidFile with every mistake in it."""
     from rhombus_dataset.plan.loader import load_plan
 
-    return load_plan(Path(plan), now_ms=_now_ms())
+    now_ms = _now_ms()
+    checked = load_plan(Path(plan), now_ms=now_ms)
+    if checked.sampling.strategy == "timestamps":
+        from rhombus_dataset.planning.resolve import resolve
+
+        resolve(checked, now_ms)  # reads the file
+    return checked
 
 
 def init(path: StrPath) -> Path:

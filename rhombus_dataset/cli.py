@@ -16,6 +16,11 @@ _PATH = click.Path(path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
+def _example(arguments: str) -> str:
+    """Return the end of a command's help. \\b keeps click from wrapping the next lines."""
+    return f"\b\nExample:\n  rhombus-dataset {arguments}"
+
+
 class _Group(click.Group):
     """Shows an error of this package as a message with an exit code. Any other exception is a bug."""
 
@@ -40,7 +45,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(epilog=_example("init plan.yaml"))
 @click.argument("path", type=_PATH, default=Path("plan.yaml"))
 def init(path: Path) -> None:
     """Write a commented starter plan to PATH."""
@@ -49,7 +54,7 @@ def init(path: Path) -> None:
     _echo(f"{api.init(path)}: starter plan written. Edit it, then run: rhombus-dataset plan {path}")
 
 
-@main.command()
+@main.command(epilog=_example("validate plan.yaml"))
 @click.argument("plan", type=_PATH)
 @_json_option
 def validate(plan: Path, as_json: bool) -> None:
@@ -70,7 +75,7 @@ def validate(plan: Path, as_json: bool) -> None:
         _echo(f"{plan}: valid ({checked.name})")
 
 
-@main.command()
+@main.command(epilog=_example("schema > plan.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of a plan. Editors use it to complete and check YAML."""
     from rhombus_dataset.plan.template import plan_json_schema
@@ -78,7 +83,7 @@ def schema() -> None:
     _print_json(plan_json_schema())
 
 
-@main.command()
+@main.command(epilog=_example("plan plan.yaml --preview 6"))
 @click.argument("plan", type=_PATH)
 @click.option("--out", type=_PATH, default=Path("."), help="Folder of the dataset; its free disk space is shown.")
 @click.option("--preview", type=int, metavar="N", help="Fetch N small frames and draw crops and masks on them.")
@@ -104,7 +109,7 @@ def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: st
         _echo(f"preview: {sheet}", err=as_json)
 
 
-@main.command()
+@main.command(epilog=_example("build plan.yaml --out loading-dock"))
 @click.argument("plan", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="Folder of the dataset. An interrupted build is resumed.")
 @click.option("--url", help="Base address of the API, instead of the plan's.")
@@ -165,19 +170,7 @@ def build(
         )
     counts = {str(status): outcome.counts.get(status, 0) for status in Status}
     if show["as_json"]:
-        _print_json(
-            {
-                "out": str(outcome.out),
-                "complete": outcome.complete,
-                "planned": outcome.planned,
-                "counts": counts,
-                "reasons": [dataclasses.asdict(why) for why in outcome.reasons],
-                "shards": outcome.shards,
-                "committed_shards": outcome.committed_shards,
-                "requests": outcome.requests,
-                "seconds": round(outcome.seconds, 3),
-            }
-        )
+        _print_json(outcome.to_json())
     else:
         by_status = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
         _echo(
@@ -189,6 +182,12 @@ def build(
         again = "".join(f" --retry {status}" for status in retry) + (f" --reuse {reuse}" if reuse else "")
         _echo(f"stopped. To resume: rhombus-dataset build {plan} --out {out}{again}", err=True)
         sys.exit(stopper.exit_code)
+    if outcome.same_bytes:
+        _echo(
+            f"warning: {_counted(outcome.same_bytes, 'image')} with the same bytes as an image of another split. "
+            f"To see them: rhombus-dataset verify {out}",
+            err=True,
+        )
     if (problem := outcome.problem(min_ok)) is not None:
         _echo(f"error: {problem}. The commonest reasons:", err=True)
         for why in outcome.reasons:
@@ -204,7 +203,7 @@ def build(
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=_example("info loading-dock"))
 @click.argument("dataset", type=_PATH)
 @_json_option
 def info(dataset: Path, as_json: bool) -> None:
@@ -218,7 +217,7 @@ def info(dataset: Path, as_json: bool) -> None:
         _echo(found.to_text())
 
 
-@main.command()
+@main.command(epilog=_example("verify loading-dock --repair"))
 @click.argument("dataset", type=_PATH)
 @click.option(
     "--repair",
@@ -239,7 +238,7 @@ def verify(dataset: Path, repair: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=_example("erase loading-dock --camera dock-north --from 2026-06-01 --to 2026-06-02"))
 @click.argument("dataset", type=_PATH)
 @click.option("--camera", required=True, help="Name or UUID of the camera.")
 @click.option("--from", "start", metavar="TIME", help="Start, included. A date or time as in a plan.")
@@ -262,7 +261,7 @@ def erase(dataset: Path, camera: str, start: str | None, end: str | None, as_jso
         )
 
 
-@main.command()
+@main.command(epilog=_example("report loading-dock"))
 @click.argument("dataset", type=_PATH)
 @_json_option
 def report(dataset: Path, as_json: bool) -> None:
@@ -279,7 +278,7 @@ def report(dataset: Path, as_json: bool) -> None:
         _echo(f"{path}: open it in a browser")
 
 
-@main.command()
+@main.command(epilog=_example("export loading-dock --to yolo --out yolo --where \"split == 'train'\""))
 @click.argument("dataset", type=_PATH)
 @click.option(
     "--to",
@@ -306,9 +305,11 @@ def export(dataset: Path, to: str, out: Path, where: str | None, quiet: bool, as
         _print_json({"out": str(out), "format": to, "frames": len(frames)})
     else:
         _echo(f"{out}: {_counted(len(frames), 'frame')} as {to}")
+    if to == "yolo" and "box" not in frames.annotations().column("kind").to_pylist():
+        _echo("note: there are no boxes, and Ultralytics refuses a dataset without classes (nc: 0)", err=True)
 
 
-@main.command("import-labels")
+@main.command("import-labels", epilog=_example("import-labels loading-dock people.json --made-by ana"))
 @click.argument("dataset", type=_PATH)
 @click.argument("labels", type=_PATH)
 @click.option(
@@ -340,7 +341,7 @@ def import_labels(dataset: Path, labels: Path, name: str | None, made_by: str | 
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=_example("serve site.yaml --port 8765"))
 @click.argument("site", type=_PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -370,7 +371,7 @@ def serve(site: Path, host: str, port: int, faults: tuple[str, ...], fault_seed:
     run(site, host=host, port=port, faults=faults, fault_seed=fault_seed)
 
 
-@main.command()
+@main.command(epilog=_example("demo --out demo-dataset"))
 @click.option("--out", type=_PATH, default=Path("demo-dataset"), show_default=True, help="Folder of the dataset.")
 def demo(out: Path) -> None:
     """Build a dataset from drawn demo cameras. A local server serves them: no account is needed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -29,6 +30,9 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 NOW_MS = 1_790_000_000_000
 """2026-09-21: later than all footage of the tests."""
+
+# See scripts/test.
+cv2.setNumThreads(1)
 
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

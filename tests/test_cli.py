@@ -42,6 +42,16 @@ def test_help_names_every_command() -> None:
     for command in sorted(main.commands):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
         assert run(command, "--help")[0].startswith("Usage:")
+    assert "..." not in out.split("Commands:")[1], "a description is cut"
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_each_command_has_an_example_that_can_be_parsed(name: str) -> None:
+    command = main.commands[name]
+    assert command.epilog is not None
+    program, of, *arguments = shlex.split(command.epilog.splitlines()[-1].partition(" >")[0])
+    assert (program, of) == ("rhombus-dataset", name)
+    command.make_context(name, arguments)
 
 
 def test_from_init_to_validate(tmp_path: Path) -> None:

@@ -112,12 +112,12 @@ def test_conditions_are_those_of_pandas_and_of_arrow(dataset: Dataset) -> None:
     assert 0 < len(expected) < len(dataset)
     for part in (by_text, by_arrow, by_text.filter("luma > 0")):
         assert part.to_arrow().column("frame_id").to_pylist() == expected
-    assert sum(len(dataset.split(name)) for name in dataset.splits) == len(dataset)
+    assert sum(len(dataset[name]) for name in dataset.splits) == len(dataset)
     for wrong in ("nope > 3", "luma >", pc.field("nope") > 3, "__import__('os')"):
         with pytest.raises(UsageError, match=r"(?i)columns are frame_id|allowed are columns"):
             dataset.filter(wrong)
     with pytest.raises(UsageError, match="train"):
-        dataset.split("trian")
+        dataset["trian"]
 
 
 def test_filtering_reads_no_image(thousand: Path, tmp_path: Path) -> None:

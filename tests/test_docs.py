@@ -46,8 +46,6 @@ def test_every_strategy_has_a_config() -> None:
 
 
 def test_exports_are_all() -> None:
-    public = {name for name in vars(rhombus_dataset) if not name.startswith("_")}
-    assert set(rhombus_dataset.__all__) <= public
     for name in rhombus_dataset.__all__:
         assert getattr(rhombus_dataset, name).__doc__
 
@@ -64,6 +62,8 @@ def test_each_notebook_runs_and_shows_something(name: str, tmp_path: Path) -> No
     assert not any(cell.outputs for cell in code), "outputs are not committed"
     for cell in code:
         cell.source = cell.source.replace("../configs", str(CONFIGS))
+        # Other tests run beside it: threads of PyTorch that wait for a core keep the other ones busy.
+        cell.source = cell.source.replace("set_num_threads(2)", "set_num_threads(1)")
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     shown = [kind for cell in code for output in cell.outputs for kind in output.get("data", {})]

@@ -74,7 +74,7 @@ def test_types_reach_those_who_install_it(built: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "-> rhombus_dataset.dataset.Dataset" in done.stdout, done.stdout
+    assert "-> rhombus_dataset.dataset.collection.Dataset" in done.stdout, done.stdout
 
 
 HEAVY = ("cv2", "numpy", "pandas", "pyarrow", "pydantic", "requests", "yaml")

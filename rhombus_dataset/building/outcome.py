@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rhombus_dataset.frame import Status
 from rhombus_dataset.quality.reasons import FrameReason
@@ -29,6 +30,8 @@ class BuildOutcome:
     """Shards that this run was to build or rewrite and has not, because it was stopped."""
     reasons: tuple[FrameReason, ...] = ()
     """The commonest reasons of rows without an image. Only of a complete build."""
+    same_bytes: int = 0
+    """Images with the same bytes as an image of another split. Only of a complete build."""
 
     @property
     def complete(self) -> bool:
@@ -53,6 +56,20 @@ class BuildOutcome:
         if ok < min_ok * wanted:
             return f"only {ok:,} of {counted(wanted, 'frame')} are ok, and --min-ok is {min_ok:g}"
         return None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "complete": self.complete,
+            "planned": self.planned,
+            "counts": {str(status): self.counts.get(status, 0) for status in Status},
+            "reasons": [asdict(why) for why in self.reasons],
+            "same_bytes_across_splits": self.same_bytes,
+            "shards": self.shards,
+            "committed_shards": self.committed_shards,
+            "requests": self.requests,
+            "seconds": round(self.seconds, 3),
+        }
 
     def plus(self, other: BuildOutcome) -> BuildOutcome:
         """Return the sum of the outcomes of two rounds of one dataset."""

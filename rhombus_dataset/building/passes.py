@@ -26,10 +26,11 @@ from rhombus_dataset.planning.resolve import resolve, resolve_splits, scout_inpu
 from rhombus_dataset.planning.sampling import sample
 from rhombus_dataset.planning.schedule import Schedule
 from rhombus_dataset.quality.duplicates import write_duplicates
+from rhombus_dataset.quality.leakage import same_bytes_across_splits
 from rhombus_dataset.quality.reasons import commonest_reasons
 from rhombus_dataset.scout.pass_plan import scout_pass, scout_pass_text
 from rhombus_dataset.scout.picks import select_frames
-from rhombus_dataset.store import layout
+from rhombus_dataset.store import layout, manifest
 from rhombus_dataset.store.files import folder_inside, free_bytes
 
 _RETRIED = (Status.FAILED, Status.MISSING, Status.CORRUPT)
@@ -157,6 +158,9 @@ def _build_pass(
         write_derived_files(out)
         if any(outcome.counts.get(status) for status in _RETRIED):
             outcome = dataclasses.replace(outcome, reasons=commonest_reasons(out))
+        if plan.splits is not None:
+            images = manifest.read_manifest(out, ["status", "split", "sha256"])
+            outcome = dataclasses.replace(outcome, same_bytes=same_bytes_across_splits(images))
     elif outcome.all_committed:
         # A retry was stopped: its user should not wait for the comparison of all images.
         write_cards(out)

@@ -21,6 +21,7 @@ from rhombus_dataset.errors import DatasetError, OtherDataset
 from rhombus_dataset.frame import Status
 from rhombus_dataset.plan.model import Plan
 from rhombus_dataset.planning.lock import Lock, Selection
+from rhombus_dataset.planning.lock_differences import lock_differences
 from rhombus_dataset.planning.lock_file import load_lock, lock_files
 from rhombus_dataset.planning.resolve import resolve
 from rhombus_dataset.planning.rounds import second_round, write_missing
@@ -143,9 +144,11 @@ def _same_build(out: Path, plan: Plan, now_ms: int, selection: Selection | None)
     schedule = sample(lock)
     if lock != old and (old_digest := sample(old).digest) != schedule.digest:
         raise OtherDataset(
-            f"{out}: the folder holds the dataset of another plan. Its schedule has the digest "
-            f"{old_digest}, this plan's has {schedule.digest}. Choose another --out, or build the "
-            f"plan in {out / layout.PLAN_FILE}."
+            f"{out}: the folder holds the dataset of another plan. What differs:\n  "
+            + "\n  ".join(lock_differences(old, lock))
+            + f"\nThe digest of its schedule is {old_digest}, this plan's is {schedule.digest}. Choose another "
+            f"--out, and add --reuse {out} to take the frames that both have. Or build the plan in "
+            f"{out / layout.PLAN_FILE}."
         )
     return lock, schedule
 

@@ -34,7 +34,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     (folder / "annotations").mkdir()
     has_classes = "class" in dataset.annotations().column("kind").to_pylist()
     for split in dataset.splits:
-        part = dataset.split(split)
+        part = dataset[split]
         for kind, name in [("box", "instances"), *([("class", "classes")] if has_classes else [])]:
             with (folder / "annotations" / f"{name}_{split}.json").open("w", encoding="utf-8") as file:
                 file.write('{"info": ')

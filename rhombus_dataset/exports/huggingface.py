@@ -31,7 +31,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     (folder / layout.DATA_FOLDER).mkdir()
     files = []
     for split in dataset.splits:
-        part = dataset.split(split)
+        part = dataset[split]
         size = dataset.lock.frames_per_shard
         count = -(-len(part) // size)
         for number in range(count):

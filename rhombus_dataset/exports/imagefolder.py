@@ -15,7 +15,7 @@ from rhombus_dataset.store import layout
 def write(dataset: Dataset, folder: Path) -> None:
     """Write ``train/<frame_id>.jpg`` and so on, and ``train/metadata.parquet`` with one row for each image."""
     for split in dataset.splits:
-        part = dataset.split(split)
+        part = dataset[split]
         (folder / split).mkdir()
         for frame in part:
             (folder / split / f"{frame.frame_id}.jpg").write_bytes(frame.read())

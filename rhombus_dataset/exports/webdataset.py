@@ -23,7 +23,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     WebDataset ends a key at the first dot, and a camera's UUID may have one.
     """
     for split in dataset.splits:
-        part = dataset.split(split)
+        part = dataset[split]
         for number, start in enumerate(range(0, len(part), FRAMES_PER_TAR)):
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 for frame in part[start : start + FRAMES_PER_TAR]:

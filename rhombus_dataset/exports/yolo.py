@@ -31,7 +31,9 @@ def write(dataset: Dataset, folder: Path) -> None:
             target = (folder / name.replace("images/", "labels/", 1)).with_suffix(".txt")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("".join(lines))
-    described: dict[str, Any] = {"path": "."}
+    # Without `path`, Ultralytics takes the folder of this file, wherever the command runs. It requires `val`.
+    has_val = "validation" in dataset.splits or not dataset.splits
+    described: dict[str, Any] = {} if has_val else {"val": f"images/{dataset.splits[-1]}"}
     described |= {_KEYS.get(split, split): f"images/{split}" for split in dataset.splits}
     described |= {"nc": len(labels), "names": dict(enumerate(labels))}
     (folder / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), "utf-8")

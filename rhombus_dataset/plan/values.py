@@ -129,12 +129,23 @@ def parse_moment(value: Any) -> Any:
     )
 
 
+_ABBREVIATED: Final = {
+    "PST": "America/Los_Angeles", "PDT": "America/Los_Angeles", "PT": "America/Los_Angeles",
+    "MDT": "America/Denver", "MT": "America/Denver", "CST": "America/Chicago", "CDT": "America/Chicago",
+    "CT": "America/Chicago", "EDT": "America/New_York", "ET": "America/New_York", "AKST": "America/Anchorage",
+    "HST": "Pacific/Honolulu", "BST": "Europe/London", "CEST": "Europe/Berlin", "EEST": "Europe/Helsinki",
+    "IST": "Asia/Kolkata", "JST": "Asia/Tokyo", "KST": "Asia/Seoul", "AEST": "Australia/Sydney",
+    "AEDT": "Australia/Sydney", "NZST": "Pacific/Auckland",
+}  # fmt: skip
+"""A zone of each abbreviation, as a suggestion: most abbreviations are ambiguous, and know no daylight saving."""
+
+
 def check_zone(value: str) -> str:
     """Return an IANA time zone that this machine's database has. Raises ValueError."""
     try:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        meant = nearest(value[:60], zoneinfo.available_timezones())
+        meant = _ABBREVIATED.get(value.upper()) or nearest(value[:60], zoneinfo.available_timezones())
         hint = f"; did you mean {meant}?" if meant else ""
         raise ValueError(
             f"expected an IANA time zone such as America/Los_Angeles, got {shown(value)}{hint}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +56,8 @@ class DatasetInfo:
     """Planned frames that replace missing ones."""
     duplicates: int = 0
     """Near-duplicates, which readers skip."""
+    shards_without_data: tuple[str, ...] = ()
+    """Shards whose images are gone."""
 
     @property
     def complete(self) -> bool:
@@ -95,6 +99,12 @@ class DatasetInfo:
             )
         if self.duplicates:
             lines += ["", f"{counted(self.duplicates, 'near-duplicate')}, which readers skip"]
+        if gone := self.shards_without_data:
+            lines += [
+                "",
+                f"PROBLEM: the images of {counted(len(gone), 'shard')} are gone ({', '.join(gone[:3])}). Run "
+                "`rhombus-dataset verify` with --repair, then build again",
+            ]
         if self.topped_up:
             lines += [
                 "",
@@ -140,8 +150,8 @@ def summarize_dataset(dataset: str | Path) -> DatasetInfo:
         by_split=_counts_by(rows, "split"),
         by_view=_counts_by(rows, "view"),
         by_local_hour=dict(sorted(hours.items())),
-        first=str(timestamps.min()) if len(rows) else None,
-        last=str(timestamps.max()) if len(rows) else None,
+        first=_time_text(timestamps.min()) if len(rows) else None,
+        last=_time_text(timestamps.max()) if len(rows) else None,
         data_bytes=sum(
             p.stat().st_size for p in folder_inside(folder, layout.DATA_FOLDER).rglob("*") if p.is_file()
         ),
@@ -154,8 +164,20 @@ def summarize_dataset(dataset: str | Path) -> DatasetInfo:
             for name in ("pass_frames", "pass_ok", "new", "events", "covered", "chosen")
         },
         topped_up=sum(map(len, schedules[1:])),
+        shards_without_data=tuple(_without_data(folder)),
         duplicates=len(read_duplicates(folder)),
     )
+
+
+def _time_text(time: pd.Timestamp) -> str:
+    return time.isoformat(" ", "milliseconds")
+
+
+def _without_data(folder: Path) -> Iterator[str]:
+    """Yield the names of the shards whose images are gone, although their manifest slice is there."""
+    for path in manifest.slice_paths(folder):
+        if not any(os.path.lexists(folder / name(path.stem)) for name in (layout.data_file, layout.data_folder)):
+            yield path.stem
 
 
 def _rows(folder: Path) -> pd.DataFrame:
@@ -185,7 +207,7 @@ def _identical_runs(rows: pd.DataFrame) -> list[dict[str, Any]]:
         for _, run in ordered.groupby(changes, sort=False):
             if len(run) >= IDENTICAL_RUN:
                 first = run["timestamp"].iloc[0]
-                found.append({"camera_name": str(name), "first": str(first), "frames": len(run)})
+                found.append({"camera_name": str(name), "first": _time_text(first), "frames": len(run)})
     return found
 
 

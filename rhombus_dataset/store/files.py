@@ -262,15 +262,19 @@ def free_bytes(path: Path) -> int:
 def exclusive_lock(out: Path) -> Iterator[None]:
     """Lock the dataset in ``out`` against every other process that changes it.
 
-    Raises BuildError if another process holds the lock, and DatasetError if one of its folders is a link that leads
-    out of it. The kernel releases it when this process ends,
-    also when it is killed.
+    Raises BuildError if another process holds the lock, StorageError if no folder can be created, and DatasetError
+    if one of its folders is a link that leads out of it. The kernel releases the lock when this process ends, also
+    when it is killed.
     """
     path = out / layout.BUILD_LOCK_FILE
     for folder in layout.FOLDERS:
         folder_inside(out, folder)
     with as_storage_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:
+            parent = next(folder for folder in out.absolute().parents if folder.exists())
+            raise StorageError(f"{out}: no folder can be created in {parent}: choose another folder") from None
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         try:

@@ -8,6 +8,7 @@ from somebody else can choose rows and do nothing more.
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime as dt
 import math
 import re
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rhombus_dataset.errors import UsageError, nearest
+from rhombus_dataset.wire import canonical_uuid
 
 MAX_LENGTH: Final = 10_000
 """Maximum characters of a condition. A list of some hundred frame ids fits in; the parser needs no more than 0.1 s.
@@ -184,7 +186,7 @@ class _Translation:
         if not isinstance(right, ast.List | ast.Tuple | ast.Set):
             raise self._error(f"after `in`, expected a list such as ['a', 'b'], got {_shown(right)}")
         column = self._column(left)
-        values = [self._value(item, column) for item in right.elts]
+        values = [self._value(item, column, left) for item in right.elts]
         # In the type of the values, not of the column: 320.5 is none of the integers.
         kind = next((value.type for value in values if value is not None), column.type)
         wrong = [value for value in values if value is not None and _family(value.type) != _family(column.type)]
@@ -235,9 +237,9 @@ class _Translation:
         """Return a column, or a constant as the type that ``other`` needs."""
         if isinstance(node, ast.Name):
             return self._column(node)
-        return self._value(node, self._column(other) if isinstance(other, ast.Name) else None)
+        return self._value(node, self._column(other) if isinstance(other, ast.Name) else None, other)
 
-    def _value(self, node: ast.expr, column: Column | None) -> Any:
+    def _value(self, node: ast.expr, column: Column | None, name: ast.expr) -> Any:
         """Return a constant as the Arrow scalar to compare ``column`` with, or None for None."""
         match node:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
@@ -251,6 +253,10 @@ class _Translation:
             case ast.Constant(value=int() | float() as number):
                 return self._number(number)
             case ast.Constant(value=str() as text):
+                if isinstance(name, ast.Name) and name.id == "camera_uuid":
+                    # A plan may name a camera without its facet. A manifest has it always.
+                    with contextlib.suppress(ValueError):
+                        text = canonical_uuid(text)
                 is_time = column is not None and pa.types.is_timestamp(column.type)
                 return self._time(text) if is_time else pa.scalar(self._text_value(text))
         raise self._refused(node)

@@ -141,13 +141,14 @@ def test_403_is_handed_to_whoever_knows_the_other_cameras() -> None:
 
 def test_a_stalled_answer_ends_at_the_time_out() -> None:
     def script(asked: Asked) -> Answer:
-        return Answer(200, frame_answer(jpeg(1)).body, delay_s=1.5 if asked.attempt == 1 else 0)
+        return Answer(200, frame_answer(jpeg(1)).body, delay_s=3 if asked.attempt == 1 else 0)
 
-    with fetching(script, timeout_s=0.3) as (fetcher, _, retries):
+    with fetching(script, timeout_s=1.0) as (fetcher, _, retries):
         outcome = fetcher.fetch(REQUEST)
     assert isinstance(outcome, Outcome)
     assert outcome.status is Status.OK
-    assert retries == ["no answer within the time-out"]
+    # Two clocks run: one for each read of the socket, and one for the whole answer.
+    assert retries in (["no answer within the time-out"], ["no whole answer within the time-out"])
 
 
 def test_an_answer_that_trickles_ends_at_the_time_out_too() -> None:

@@ -64,7 +64,7 @@ def test_python_runs(path: Path, folder: Path) -> None:
     if path.stem == "reading":
         assert len(names["doors"]) > 100
         assert len(list(names["loader"])) > 10
-        assert len(names["train"]) == len(names["dataset"].split("train"))
+        assert len(names["train"]) == len(names["dataset"]["train"])
         assert (folder / "coverage.png").stat().st_size > 1000
     if path.stem == "getting-started":
         assert names["outcome"].complete

@@ -83,10 +83,10 @@ def test_huggingface_reads_it_as_a_folder_ready_to_push(dataset: Dataset, export
     assert not expected
     assert boxes == dataset.annotations().to_pandas()["kind"].eq("box").sum() > 100
     stream = datasets.load_dataset(str(path), split="train", streaming=True)
-    assert sum(1 for _ in stream) == len(dataset.split("train"))
+    assert sum(1 for _ in stream) == len(dataset["train"])
     front = yaml.safe_load((path / "README.md").read_text().split("---\n")[1])
     assert {s["name"]: s["num_examples"] for s in front["dataset_info"]["splits"]} == {
-        split: len(dataset.split(split)) for split in dataset.splits
+        split: len(dataset[split]) for split in dataset.splits
     }
 
 
@@ -130,7 +130,7 @@ def test_pycocotools_reads_it_with_the_fields_of_camera_traps(
     for split in dataset.splits:
         coco = COCO(exported / "coco" / "annotations" / f"instances_{split}.json")
         classes = COCO(exported / "coco" / "annotations" / f"classes_{split}.json")
-        assert len(coco.getImgIds()) == len(dataset.split(split))
+        assert len(coco.getImgIds()) == len(dataset[split])
         names = {category["id"]: category["name"] for category in coco.loadCats(coco.getCatIds())}
         assert sorted(names.values()) == ["busy", "car", "person"]
         for image in coco.loadImgs(coco.getImgIds()):
@@ -210,10 +210,10 @@ def test_yolo_is_as_documented(dataset: Dataset, exported: Path) -> None:
     for key, split in (("train", "train"), ("val", "validation"), ("test", "test")):
         images = {file.stem for file in (path / described[key]).iterdir()}
         labels = {file.stem for file in (path / described[key].replace("images", "labels")).iterdir()}
-        assert images == {frame.frame_id for frame in dataset.split(split)}
+        assert images == {frame.frame_id for frame in dataset[split]}
         # An image without boxes has no label file.
         assert labels == {
-            frame.frame_id for frame in dataset.split(split) if any(a.kind == "box" for a in frame.annotations)
+            frame.frame_id for frame in dataset[split] if any(a.kind == "box" for a in frame.annotations)
         }
 
 

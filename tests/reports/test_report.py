@@ -360,7 +360,11 @@ def test_a_dataset_that_is_being_built(built: Path, tmp_path: Path, opened: Open
 
 
 def test_a_dataset_without_images(tmp_path: Path, opened: Opened) -> None:
-    dataset = build(tmp_path, ("start: 2026-06-02, end: 2026-06-05", "start: 2026-05-02, end: 2026-05-05"))
+    dataset = build(
+        tmp_path,
+        ("start: 2026-06-02, end: 2026-06-05", "start: 2026-05-02, end: 2026-05-05"),
+        ("site: site.yaml}", "site: site.yaml, limits: {min_success_rate: 0}}"),
+    )
     page = opened(write_report(dataset))
     assert "No images" in page.locator("header").inner_text()
     page.locator(".heat.hour button").first.click()
