@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 
 import rhombus_dataset.api
-from rhombus_dataset.cli import main
+from rhombus_dataset.cli.group import leaf_commands
 from rhombus_dataset.plan.template import plan_json_schema
 from rhombus_dataset.sources.recordings.site import FAULT_KINDS
 from rhombus_dataset.store.annotations import Annotation
@@ -171,7 +171,7 @@ def _flow(value: Any) -> str:
 def command_reference() -> str:
     """Return one section for each command, with its arguments and options."""
     parts = []
-    for name, command in main.commands.items():
+    for name, command in leaf_commands().items():
         context = click.Context(command, info_name=f"rhombus-dataset {name}")
         usage = command.get_usage(context).removeprefix("Usage: ")
         parts.append(f"## {name}\n\n```text\n{' '.join(usage.split())}\n```\n\n{_paragraphs(command.help)}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rhombus_dataset.api import import_labels as import_labels
     from rhombus_dataset.api import info as info
     from rhombus_dataset.api import init as init
+    from rhombus_dataset.api import init_site as init_site
     from rhombus_dataset.api import preview as preview
     from rhombus_dataset.api import report as report
     from rhombus_dataset.api import schedule_of as schedule_of
@@ -32,6 +33,7 @@ __all__ = [
     "import_labels",
     "info",
     "init",
+    "init_site",
     "open_dataset",
     "preview",
     "report",

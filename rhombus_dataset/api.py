@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,11 +39,36 @@ def validate(plan: StrPath) -> Plan:
     return checked
 
 
-def init(path: StrPath) -> Path:
-    """Write a commented starter plan and return its path. Raises UsageError where a file of that name exists."""
-    from rhombus_dataset.plan.template import write_starter_plan
+def init(path: StrPath, *, site: StrPath | None = None) -> Path:
+    """Write a commented starter plan and return its path.
 
-    return write_starter_plan(Path(path))
+    With ``site``, a site file: a plan for its cameras, with their time zones and all of their footage. Raises
+    UsageError where a file of that name exists, and InvalidFile for the site file.
+    """
+    from rhombus_dataset.plan.template import starter_plan, write_new
+
+    file = Path(path)
+    if site is None:
+        return write_new(file, starter_plan())
+    from rhombus_dataset.sources.recordings.own_footage import plan_text
+    from rhombus_dataset.sources.recordings.site import load_site
+
+    named = os.path.relpath(os.path.abspath(site), os.path.abspath(file.parent))
+    return write_new(file, plan_text(load_site(Path(site)), named, str(path)))
+
+
+def init_site(videos: Sequence[StrPath], path: StrPath, *, timezone: str = "UTC") -> Path:
+    """Write a site file with a camera for each video file, and return its path.
+
+    A recording starts at the creation time that its file names, or ends when the file was last changed.
+    ``timezone``: IANA name, of all cameras. Raises UsageError where the file exists, and InvalidFile with all
+    videos that cannot be read.
+    """
+    from rhombus_dataset.plan.template import write_new
+    from rhombus_dataset.sources.recordings.own_footage import site_text
+
+    file = Path(path)
+    return write_new(file, site_text([Path(video) for video in videos], file.parent, timezone, str(path)))
 
 
 def schedule_of(plan: StrPath) -> Schedule:

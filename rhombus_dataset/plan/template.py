@@ -11,6 +11,8 @@ from rhombus_dataset.plan.values import WEEKDAYS
 from rhombus_dataset.store.files import make_folders, remove_leftovers, write_file
 
 _STARTER = """\
+# yaml-language-server: $schema=plan.schema.json
+# (for completion in an editor; write that file with: rhombus-dataset schema > plan.schema.json)
 # A sampling plan for rhombus-dataset. Times without a UTC offset are the camera's local time.
 # Check the plan:                 rhombus-dataset validate plan.yaml
 # Count frames before fetching:   rhombus-dataset plan plan.yaml
@@ -60,13 +62,13 @@ def starter_plan() -> str:
     return _STARTER
 
 
-def write_starter_plan(path: Path) -> Path:
-    """Write a commented starter plan and return its path. Raises UsageError where a file of that name exists."""
+def write_new(path: Path, text: str) -> Path:
+    """Write a file that does not exist yet, and return its path. Raises UsageError if it exists, StorageError."""
     if path.exists():
         raise UsageError(f"{path}: exists already and was not changed: choose another name")
     make_folders(path.parent)
     remove_leftovers(path)
-    write_file(path, starter_plan().encode())
+    write_file(path, text.encode())
     return path
 
 

@@ -298,7 +298,7 @@ def test_a_image_that_is_not_the_size_that_was_asked_for_is_told(tmp_path: Path)
 
 
 def command(plan: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "rhombus_dataset.cli", "build", str(plan), "--out", str(out), "--quiet"]
+    return [sys.executable, "-m", "rhombus_dataset", "build", str(plan), "--out", str(out), "--quiet"]
 
 
 @pytest.mark.parametrize("seed", range(6))

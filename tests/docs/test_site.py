@@ -14,6 +14,7 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset.cli import main
+from rhombus_dataset.cli.group import leaf_commands
 from rhombus_dataset.dataset import DUPLICATES
 from rhombus_dataset.exports.formats import FORMATS
 from rhombus_dataset.frame import Status
@@ -104,8 +105,8 @@ def test_every_example_of_a_key_is_valid() -> None:
 
 def test_every_command_and_option_is_described(site: Path) -> None:
     page = text_of(site, "command-line")
-    for name, command in main.commands.items():
-        section = page.split(f'<h2 id="{name}"')[1].split("<h2")[0]
+    for name, command in leaf_commands().items():
+        section = page.split(f'<h2 id="{name.replace(" ", "-")}"')[1].split("<h2")[0]
         assert command.help
         assert not command.get_short_help_str(60).endswith("..."), f"{name}: its first sentence is too long"
         assert html.escape(" ".join(command.help.split("\n\n")[0].split()), quote=False) in section

@@ -269,7 +269,7 @@ def test_an_export_that_fails_leaves_nothing(
 
 
 def test_a_killed_export_leaves_no_folder_and_can_be_repeated(dataset: Dataset, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rhombus_dataset.cli", "export", str(dataset.path), "--to", "coco", "--out"]
+    command = [sys.executable, "-m", "rhombus_dataset", "export", str(dataset.path), "--to", "coco", "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "out")], stdout=subprocess.DEVNULL)
     while not list(tmp_path.glob(".out.*.tmp/images/*/*.jpg")) and process.poll() is None:
         time.sleep(0.001)

@@ -347,7 +347,7 @@ def test_promise_6_stopped_at_any_time_it_goes_on_to_the_same_bytes(yard: Path, 
 
 def test_promise_6_killed_at_any_time_it_goes_on_to_the_same_bytes(yard: Path, tmp_path: Path) -> None:
     plan, out = write_yard(tmp_path), tmp_path / "out"
-    command = [sys.executable, "-m", "rhombus_dataset.cli", "build", str(plan), "--out", str(out), "--quiet"]
+    command = [sys.executable, "-m", "rhombus_dataset", "build", str(plan), "--out", str(out), "--quiet"]
     kills = 0
     for seconds in itertools.chain((1.2 + 0.45 * i for i in range(8)), itertools.repeat(120.0)):
         try:

@@ -191,7 +191,7 @@ def test_two_builds_on_one_key_share_the_quota_and_back_off(site: Site, tmp_path
 
 def test_many_clients_at_once_do_not_fill_the_servers_memory(site: Site, tmp_path: Path) -> None:
     """In a separate process, so that its memory can be measured apart from that of the clients."""
-    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(site.path), "--port", "0"]
+    command = [sys.executable, "-m", "rhombus_dataset", "serve", str(site.path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

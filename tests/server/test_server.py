@@ -250,7 +250,7 @@ def test_recordings_that_overlap_or_are_not_there_are_refused(tmp_path: Path) ->
 
 
 def test_faults_can_be_asked_for_on_the_command_line() -> None:
-    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(CONFIGS / "demo-site.yaml"), "--port", "0"]
+    command = [sys.executable, "-m", "rhombus_dataset", "serve", str(CONFIGS / "demo-site.yaml"), "--port", "0"]
     command += ["--fault", "http_503=1", "--fault-seed", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
