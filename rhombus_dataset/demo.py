@@ -88,7 +88,7 @@ def _server_installed() -> bool:
 
 @contextlib.contextmanager
 def _demo_server(site: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "rhombus_dataset.cli", "serve", str(site), "--port", "0"]
+    command = [sys.executable, "-m", "rhombus_dataset", "serve", str(site), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

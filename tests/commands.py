@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.commands", "rhombus_dataset.cli", "rhombus_dataset.api", "cv2"])
+_PROCESSES.set_forkserver_preload(["tests.commands", "tests.warm"])
 MAX_MEMORY_BYTES = 4 << 30
 
 

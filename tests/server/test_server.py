@@ -172,7 +172,7 @@ def test_serve_prints_where_it_listens_and_ends_without_a_traceback(number: sign
     command = [
         sys.executable,
         "-m",
-        "rhombus_dataset.cli",
+        "rhombus_dataset",
         "serve",
         str(CONFIGS / "demo-site.yaml"),
         "--port",
