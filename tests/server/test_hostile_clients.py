@@ -204,7 +204,7 @@ def test_a_build_ends_while_a_thousand_clients_attack(server: Server, tmp_path: 
         (tmp_path / "plan.yaml").write_text(json.dumps(plan))
         start_s = time.monotonic()
         result = rhombus_dataset.build(tmp_path / "plan.yaml", tmp_path / "dataset")
-        assert time.monotonic() - start_s < 60
+        assert time.monotonic() - start_s < 300, "without limits it never ended"
         assert result.counts[Status.OK] == 60
         assert server.open_files() <= connections.MAX_CONNECTIONS + 50
     finally:
@@ -220,6 +220,11 @@ def test_a_build_ends_while_a_thousand_clients_attack(server: Server, tmp_path: 
 def test_clients_that_do_not_read_are_closed(server: Server) -> None:
     """Each client requests 60 frames and reads none: more than fits into the buffers of the system."""
     before, memory_mb = server.open_files(), server.memory_mb()
+    for _ in range(20):  # clients of an earlier test are still being closed
+        time.sleep(2)
+        earlier, before = before, server.open_files()
+        if before == earlier:
+            break
     with contextlib.ExitStack() as stack:
         for _ in range(6):
             client = stack.enter_context(server.connect(receive_buffer_bytes=2_048))
