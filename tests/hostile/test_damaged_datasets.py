@@ -19,7 +19,7 @@ from tests.building.test_killed_commands import SPLITS, passing_car, plan_of, sc
 from tests.conftest import ROOT
 from tests.scripted_server import scripted_server
 
-CASES = 2_000
+CASES = 2_001
 PARTS = 3
 
 
