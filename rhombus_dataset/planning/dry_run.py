@@ -68,8 +68,9 @@ class DryRun:
     def to_text(self) -> str:
         """Return the text for a terminal."""
         kind = "frames" if self.scouting is None else "small frames of the scout pass"
+        shards = "1 shard" if self.shards == 1 else f"{self.shards:,} shards"
         lines = [
-            f"{self.name}: {self.frames:,} {kind} of {self.moments:,} moments, {self.shards} shards",
+            f"{self.name}: {self.frames:,} {kind} of {self.moments:,} moments, {shards}",
             f"requests  {self.requests:,}, at least {_duration(self.seconds)} at "
             f"{self.requests_per_second:g} a second",
             f"bytes     about {_size(self.bytes)} ({self.bytes_basis}); {_size(self.free_bytes)} free",

@@ -329,6 +329,7 @@ def test_erasing_frames_deletes_their_labels_and_the_report(thousand: Path, tmp_
         image["width"] = 0  # all are skipped
     (tmp_path / "wrong.json").write_text(json.dumps(coco))
     assert rhombus_dataset.import_labels(path, tmp_path / "wrong.json", name="wrong").skipped
+    assert not (path / "annotations" / "wrong.parquet").exists(), "nothing was imported"
     rhombus_dataset.erase(path, "dock-north")
     assert not (path / "report.html").exists()
     for file in (path / "annotations").iterdir():
