@@ -71,9 +71,9 @@ def run_import(folder: Path, path: Path, name: str | None, made_by: str | None) 
 def _import(dataset: Dataset, path: Path, name: str | None, made_by: str | None) -> LabelsOutcome:
     """Write the labels at ``path`` as annotations of the dataset, under ``name``.
 
-    ``name``: by default the name of the file. Earlier annotations under the name are replaced, unless every label is
-    skipped. ``made_by``: the author, used if the file names none. The file name of a label's image contains the id
-    of its frame.
+    ``name``: by default the name of the file. Earlier annotations under the name are replaced, unless every label
+    is skipped. ``made_by``: the author, used if the file names none. The file name of a label's image contains the
+    id of its frame.
 
     Raises UsageError, DatasetError and StorageError.
     """

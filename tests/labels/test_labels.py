@@ -317,6 +317,24 @@ def test_no_label_breaks_a_format(thousand: Path, tmp_path: Path) -> None:
     assert len(list(read_labels(tmp_path / "cvat" / "annotations.xml"))) == outcome.boxes + outcome.classes
 
 
+def test_an_import_of_which_every_label_is_skipped_leaves_the_earlier_annotations(
+    thousand: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(thousand, tmp_path / "copy"))
+    label(path)
+    before = (path / "annotations" / "people.parquet").read_bytes()
+    coco = coco_of(path)
+    for image in coco["images"]:
+        image["file_name"] = "of-another-dataset.jpg"
+    (tmp_path / "other.json").write_text(json.dumps(coco))
+    for name in ("people", "other"):
+        outcome = rhombus_dataset.import_labels(path, tmp_path / "other.json", name=name)
+        assert len(outcome.skipped) == len(coco["annotations"])
+    assert (path / "annotations" / "people.parquet").read_bytes() == before
+    assert not (path / "annotations" / "other.parquet").exists()
+    assert rhombus_dataset.verify(path).problems == ()
+
+
 def test_erasing_frames_deletes_their_labels_and_the_report(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
@@ -326,10 +344,9 @@ def test_erasing_frames_deletes_their_labels_and_the_report(thousand: Path, tmp_
     erased = set(dataset.filter("camera_name == 'dock-north'").to_arrow().column("frame_id").to_pylist())
     coco = coco_of(path)
     for image in coco["images"]:
-        image["width"] = 0  # all are skipped
+        image["width"] = 0  # all boxes are skipped
     (tmp_path / "wrong.json").write_text(json.dumps(coco))
     assert rhombus_dataset.import_labels(path, tmp_path / "wrong.json", name="wrong").skipped
-    assert not (path / "annotations" / "wrong.parquet").exists(), "nothing was imported"
     rhombus_dataset.erase(path, "dock-north")
     assert not (path / "report.html").exists()
     for file in (path / "annotations").iterdir():
