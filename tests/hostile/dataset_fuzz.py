@@ -259,7 +259,11 @@ def main() -> None:
     wrong: list[str] = []
     for case in range(first, last):
         signal.alarm(MAX_WALL_S)
-        wrong += run_case(case, wholes, work, outside, found)
+        result = run_case(case, wholes, work, outside, found)
+        if result and all(text.endswith(" s") for text in result):
+            # Beside other processes, a core is slower for a while. A command that is slow is slow again.
+            result = run_case(case, wholes, work, outside, found)
+        wrong += result
         if len(wrong) > 40:
             break
     signal.alarm(0)
