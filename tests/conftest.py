@@ -39,7 +39,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the number of fuzzed cases, and how long a stranger's path takes."""
+    """Print the number of fuzzed cases, and how long a new user's first export takes."""
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
             if name in ("fuzzed", "timed"):

@@ -1,4 +1,4 @@
-"""A stranger's path: from two clips and an empty folder to a report and a labelled export."""
+"""A new user's first hour: from two clips and an empty folder to a report and a labelled export."""
 
 from __future__ import annotations
 

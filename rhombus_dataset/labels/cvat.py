@@ -50,7 +50,7 @@ class _RootReached(Exception):
 def _refuse_document_type(path: Path, file: BinaryIO) -> None:
     """Raise UsageError if there is a document type before the first element.
 
-    Only there, entities can be declared: texts that stand for gigabytes, or for other files.
+    Only there, entities can be declared: short names that expand to gigabytes, or to other files.
     """
 
     def refuse(*_: object) -> None:

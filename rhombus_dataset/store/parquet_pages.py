@@ -26,7 +26,7 @@ _DATA_PAGES: Final = {0: 5, 3: 8}
 """The types of data pages (version 1 and 2), and the number of the field that describes each."""
 _DICTIONARY_PAGE: Final = 2
 _DELTA_BYTE_ARRAY: Final = 7
-"""An encoding of texts by what they share with the text before. A few bytes can stand for gigabytes."""
+"""An encoding of texts by what they share with the text before. A few bytes can decode to gigabytes."""
 _TEXT: Final = 6
 """The physical type of texts and bytes of any length, BYTE_ARRAY."""
 _FIXED_BYTES: Final = 7
