@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from rhombus_dataset.dataset import Dataset, Frame
+from rhombus_dataset.dataset.frame import sample_of
 from rhombus_dataset.errors import MissingExtra, UsageError
 
 try:
@@ -29,12 +30,8 @@ def to_sample(frame: Frame) -> dict[str, Any]:
     ``image``: tensor, uint8, (3, H, W), RGB; ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC epoch
     milliseconds). Images of different sizes cannot be batched: select one view, or use another ``transform``.
     """
-    return {
-        "image": torch.from_numpy(frame.decode()).permute(2, 0, 1),
-        "frame_id": frame.frame_id,
-        "camera_name": frame.camera_name,
-        "timestamp_ms": frame.timestamp_ms,
-    }
+    sample = sample_of(frame)
+    return {**sample, "image": torch.from_numpy(sample["image"])}
 
 
 class FrameDataset(torch.utils.data.Dataset[Any]):

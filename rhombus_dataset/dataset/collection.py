@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rhombus_dataset.dataset.duplicates import read_duplicates
-from rhombus_dataset.dataset.frame import SHOWN_PX, Frame
+from rhombus_dataset.dataset.frame import SHOWN_PX, Frame, sample_of
 from rhombus_dataset.errors import DatasetError, UsageError, nearest
 from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import hash_key, hashes
@@ -67,6 +67,7 @@ class Dataset(Sequence["Frame"]):
         self._images = ImageReader(path)
         self._annotations: pa.Table | None = None  # of the whole dataset, sorted by frame_id
         self._annotated: npt.NDArray[np.str_] | None = None  # frame_id of each annotation
+        self._sizes: collections.Counter[tuple[str, int, int]] | None = None  # of these frames
         is_ok = pc.equal(self._manifest.column("status"), str(Status.OK))
         if not duplicates and len(repeats := read_duplicates(path)):
             is_new = pc.invert(pc.is_in(self._manifest.column("frame_id"), repeats.column("frame_id")))
@@ -128,26 +129,23 @@ class Dataset(Sequence["Frame"]):
         A sample has ``image`` (uint8, (3, H, W), RGB), ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC).
         Raises UsageError if the images have several sizes: those of a batch must be equal.
         """
-        sizes = self._sizes()
+        if self._sizes is None:
+            self._sizes = self._count_sizes()
+        sizes = self._sizes
         if len(sizes) > 1:
             listed = ", ".join(f"{n:,} of {view} with {w} x {h}" for (view, w, h), n in sizes.most_common(5))
             raise UsageError(
                 f"images of {len(sizes)} sizes cannot be in one batch ({listed}). Select one view by filter(), or "
                 "use rhombus_dataset.pytorch.FrameDataset with a function that resizes"
             )
-        return [
-            {
-                "image": np.ascontiguousarray(frame.decode().transpose(2, 0, 1)),
-                "frame_id": frame.frame_id,
-                "camera_name": frame.camera_name,
-                "timestamp_ms": frame.timestamp_ms,
-            }
-            for frame in self[indices]
-        ]
+        return [sample_of(frame) for frame in self[indices]]
 
-    def _sizes(self) -> collections.Counter[tuple[str, int, int]]:
+    def _count_sizes(self) -> collections.Counter[tuple[str, int, int]]:
         """Return the number of frames by view, width and height."""
-        counts = self.to_arrow().group_by(["view", "width", "height"]).aggregate([([], "count_all")])
+        names = ["view", "width", "height"]
+        counts = (
+            pa.table({name: self._column(name) for name in names}).group_by(names).aggregate([([], "count_all")])
+        )
         rows = counts.to_pylist()
         return collections.Counter({(r["view"], r["width"], r["height"]): r["count_all"] for r in rows})
 
@@ -157,7 +155,7 @@ class Dataset(Sequence["Frame"]):
                 raise UsageError(f'{name!r} is a split and a column: use filter("split == {name!r}")')
             return self.filter(pc.field("split") == name)
         if name in self.columns:
-            return cast(list[Any], self.to_arrow().column(name).to_pylist())
+            return cast(list[Any], self._column(name).to_pylist())
         meant = nearest(name, [*self.splits, *self.columns])
         raise UsageError(
             f"no split or column {name!r}"
@@ -230,17 +228,19 @@ class Dataset(Sequence["Frame"]):
         """Return the frames ordered by a column. Equal values keep their order, and missing ones come last."""
         self._check_column(by)
         order = "descending" if descending else "ascending"
-        return self[np.asarray(pc.sort_indices(self.to_arrow(), [(by, order)]), np.int64)]
+        table = pa.table({by: self._column(by)})
+        return self[np.asarray(pc.sort_indices(table, [(by, order)]), np.int64)]
 
     def unique(self, column: str) -> list[Any]:
         """Return the different values of a column, in the order of the frames."""
         self._check_column(column)
-        return cast(list[Any], pc.unique(self.to_arrow().column(column)).to_pylist())
+        return cast(list[Any], pc.unique(self._column(column)).to_pylist())
 
     def value_counts(self, column: str) -> pd.Series[int]:
         """Return how many frames have each value of a column, the commonest first."""
         self._check_column(column)
-        return self.to_pandas()[column].value_counts(dropna=False)
+        counts: pd.Series[int] = self._column(column).to_pandas().rename(column).value_counts(dropna=False)
+        return counts
 
     def map(self, function: Callable[[Frame], T], *, workers: int = 8) -> Iterator[T]:
         """Yield ``function(frame)`` for each frame, in the order of the frames.
@@ -262,6 +262,10 @@ class Dataset(Sequence["Frame"]):
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        """Return a column of the manifest for these frames, without the other columns."""
+        return self._manifest.column(name).take(pa.array(self._rows))
 
     def _check_column(self, name: str) -> None:
         if name not in self.columns:
@@ -309,7 +313,7 @@ class Dataset(Sequence["Frame"]):
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits of these frames, in the order of the rows."""
-        return tuple(cast(list[str], pc.unique(self.to_arrow().column("split")).to_pylist()))
+        return tuple(cast(list[str], pc.unique(self._column("split")).to_pylist()))
 
     def to_arrow(self, *, images: bool = False) -> pa.Table:
         """Return the manifest's rows of these frames. With ``images``, also a column `image` (bytes and path)."""
@@ -357,6 +361,7 @@ class Dataset(Sequence["Frame"]):
         part = object.__new__(Dataset)
         part.__dict__.update(self.__dict__)
         part._rows = rows
+        part._sizes = None
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -188,3 +188,17 @@ class Frame:
     def _repr_html_(self) -> str:
         image = data_uri(thumbnail(self.read(), 2 * SHOWN_PX))
         return html("frame.html.j2", frame=self, image=image, width_px=2 * SHOWN_PX)
+
+
+def sample_of(frame: Frame) -> dict[str, Any]:
+    """Return what a model is trained on by default.
+
+    ``image``: uint8, (3, H, W), RGB; ``frame_id``, ``camera_name`` and ``timestamp_ms`` (UTC epoch milliseconds).
+    Raises DatasetError as :meth:`Frame.decode`.
+    """
+    return {
+        "image": np.ascontiguousarray(frame.decode().transpose(2, 0, 1)),
+        "frame_id": frame.frame_id,
+        "camera_name": frame.camera_name,
+        "timestamp_ms": frame.timestamp_ms,
+    }
