@@ -37,7 +37,7 @@ class FirstAnswers:
         rows: npt.NDArray[np.int32],
         cameras: npt.NDArray[np.int32],
         names: Sequence[str],
-        known: Collection[int] = (),
+        known: Collection[int],
     ) -> None:
         self._names = names
         self._lock = threading.Lock()
@@ -46,15 +46,16 @@ class FirstAnswers:
         self._has_frame = False
         self._is_stopped = False
         first = np.zeros(len(rows), np.bool_)
-        for camera in np.unique(cameras).tolist():
-            places = np.flatnonzero(cameras == camera)
+        by_camera = np.argsort(cameras, kind="stable")
+        present, starts = np.unique(cameras[by_camera], return_index=True)
+        for camera, places in zip(present.tolist(), np.split(by_camera, starts)[1:], strict=True):
             if camera in known:
                 self._has_frame = True
             elif len(places) >= MIN_ROWS:
                 picked = places[np.linspace(0, len(places) - 1, FIRST_ROWS).astype(np.int64)]
                 first[picked] = True
                 self._waiting[camera] = set(rows[picked].tolist())
-        self.rows = rows[np.argsort(~first, kind="stable")]
+        self.rows = np.concatenate([rows[first], rows[~first]])
         """The rows in the order in which they are to be requested."""
 
     def add(self, row: int, camera: int, outcome: Outcome) -> list[tuple[int, Outcome]]:

@@ -156,11 +156,10 @@ def _build_pass(
         raise
     if outcome.complete:
         write_derived_files(out)
-        if any(outcome.counts.get(status) for status in _RETRIED):
-            outcome = dataclasses.replace(outcome, reasons=commonest_reasons(out))
-        if plan.splits is not None:
-            images = manifest.read_manifest(out, ["status", "split", "sha256"])
-            outcome = dataclasses.replace(outcome, same_bytes=same_bytes_across_splits(images))
+        rows = manifest.read_manifest(out, ["status", "reason", "split", "sha256"])
+        outcome = dataclasses.replace(
+            outcome, reasons=commonest_reasons(rows), same_bytes=same_bytes_across_splits(rows)
+        )
     elif outcome.all_committed:
         # A retry was stopped: its user should not wait for the comparison of all images.
         write_cards(out)

@@ -21,12 +21,14 @@ def lock_differences(old: Lock, new: Lock) -> list[str]:
     found = list(_differences(before, after, ""))
     if not found and old.times != new.times:
         found = ["the times in plan.lock.parquet differ"]
+    if not found:
+        found = ["the UTC offsets of the time zones differ: another time zone database is installed"]
     more = [f"and {len(found) - _MAX_SHOWN} more"] if len(found) > _MAX_SHOWN else []
     return found[:_MAX_SHOWN] + more
 
 
 def _named(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content with cameras by name, in the plan's words."""
+    """Return the content with cameras by name, and windows beside them. Durations are in milliseconds."""
     kept = {key: value for key, value in content.items() if key not in _OF_ONE_RUN}
     windows = {name: zone["windows"] for name, zone in content["zones"].items()}
     return kept | {"cameras": {camera["name"]: camera for camera in content["cameras"]}, "windows": windows}

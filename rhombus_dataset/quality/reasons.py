@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rhombus_dataset.frame import Status
-from rhombus_dataset.store import manifest
 
 _GOOD: Final = pa.array([str(Status.OK), str(Status.ERASED)])
 
@@ -24,12 +22,11 @@ class FrameReason:
     count: int
 
 
-def commonest_reasons(dataset: Path, most: int = 3) -> tuple[FrameReason, ...]:
-    """Return the ``most`` commonest reasons of frames that are `failed`, `corrupt` or `missing`, in this order.
+def commonest_reasons(rows: pa.Table, most: int = 3) -> tuple[FrameReason, ...]:
+    """Return the ``most`` commonest reasons of frames without an image: `failed` and `corrupt` before `missing`.
 
-    Raises DatasetError for a damaged manifest.
+    ``rows``: the manifest, with the columns `status` and `reason`.
     """
-    rows = manifest.read_manifest(dataset, ["status", "reason"])
     counted = (
         rows.filter(pc.invert(pc.is_in(rows.column("status"), _GOOD)))
         .group_by(["status", "reason"])
