@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 200_000
 """Maximum number of values, each alias counted with all values it stands for. It bounds memory to about 100 MB."""
 
+_TOO_DEEP: Final = f"expected at most {MAX_DEPTH} levels of lists and mappings"
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,19}")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
 _WORDS: Final[dict[str, Any]] = {
@@ -117,6 +118,9 @@ def parse_marked(text: str, file: str) -> Marked:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         message = f"not YAML: {error.problem or error.context or 'syntax error'}"
+        if "nesting depth" in message:
+            # libyaml reads ahead and, since PyYAML 6.0.4, has a limit of its own.
+            message = _TOO_DEEP
         if "\\t" in repr(error.problem):
             message += " (indent with spaces)"
         reader.problems.append(Problem(file, line, column, "", message))
@@ -192,7 +196,7 @@ class _Reader:
         else:
             key = self._taken_key()
         if len(self._open) >= MAX_DEPTH:
-            self._stop(line, column, f"expected at most {MAX_DEPTH} levels of lists and mappings")
+            self._stop(line, column, _TOO_DEEP)
         node = _Node(line, column)
         if isinstance(event, yaml.MappingStartEvent):
             node.entries = {}
