@@ -186,7 +186,7 @@ def test_from_a_dataset_to_labels_and_on(thousand: Path, tmp_path: Path) -> None
     out, _ = run("report", "loading-dock", cwd=tmp_path)
     assert out == "loading-dock/report.html: open it in a browser\n"
     out, _ = run("export", "loading-dock", "--to", "label-studio", "--out", "to-label", cwd=tmp_path)
-    assert out == "to-label: 1,035 frames as label-studio\n"
+    assert out == "to-label: 1,038 frames as label-studio\n"
     tasks = json.loads((tmp_path / "to-label" / "tasks.json").read_text())
     box = {"x": 10.0, "y": 20.0, "width": 30.0, "height": 40.0, "rotation": 0, "rectanglelabels": ["car"]}
     for task in tasks[::2]:

@@ -88,13 +88,13 @@ def planned_schedule(plan: Plan, now_ms: int) -> Schedule:
 def dry_run_plan(plan: Plan, out: Path, now_ms: int) -> DryRun:
     """Return what a build of ``plan`` into ``out`` would cost, without a request. See ``api.dry_run``."""
     free = free_bytes(out)
-    if not isinstance(plan.sampling, ScoutSampling):
+    if not (out / layout.LOCK_FILE).exists():
+        if isinstance(plan.sampling, ScoutSampling):
+            return estimate_scout_pass(plan, planned_schedule(scout_pass(plan), now_ms), free)
         schedule = planned_schedule(plan, now_ms)
-    elif not (out / layout.LOCK_FILE).exists():
-        return estimate_scout_pass(plan, planned_schedule(scout_pass(plan), now_ms), free)
     else:
         old = load_lock(out)
-        schedule = sample(resolve(plan, old.now_ms or now_ms, old.selection))
+        schedule = sample(resolve(plan, old.now_ms or now_ms, old.selection, old.sampling_version))
     limits = plan.source.limits
     return estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free)
 

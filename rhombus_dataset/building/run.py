@@ -140,7 +140,8 @@ def _same_build(out: Path, plan: Plan, now_ms: int, selection: Selection | None)
         return lock, sample(lock)
     old = load_lock(out)
     # `end: now` means the time of the first run, and frames that were chosen then stay chosen.
-    lock = resolve(plan, now_ms if old.now_ms is None else old.now_ms, old.selection)
+    now_ms = now_ms if old.now_ms is None else old.now_ms
+    lock = resolve(plan, now_ms, old.selection, old.sampling_version)
     schedule = sample(lock)
     if lock != old and (old_digest := sample(old).digest) != schedule.digest:
         raise OtherDataset(

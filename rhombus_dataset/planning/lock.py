@@ -133,11 +133,16 @@ class LockedInterval:
     jitter_ms: int
 
 
+SAMPLING_VERSION: Final = 2
+"""The version of the order in which times are drawn. Datasets that were begun by version 1 keep it."""
+
+
 @dataclass(frozen=True, slots=True)
 class LockedRandom:
     strategy: ClassVar = "random"
     count: Count
     min_gap_ms: int
+    version: int = SAMPLING_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,7 @@ class LockedStratified:
     count: Count
     strata: tuple[str, ...]
     min_gap_ms: int
+    version: int = SAMPLING_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,7 @@ class LockedBurst:
     frames_per_burst: int
     spacing_ms: int
     min_gap_ms: int
+    version: int = SAMPLING_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +343,14 @@ class Lock:
     notes: tuple[str, ...] = ()
     dedup: LockedDedup | None = None
     top_up: bool = False
+
+    @property
+    def sampling_version(self) -> int:
+        """Return the version of the order in which times are drawn."""
+        match self.sampling:
+            case LockedRandom(version=version) | LockedStratified(version=version) | LockedBurst(version=version):
+                return version
+        return SAMPLING_VERSION
 
     @property
     def scout(self) -> ScoutResult | None:

@@ -18,6 +18,7 @@ from rhombus_dataset.plan.values import check_slug, check_split_name, check_text
 from rhombus_dataset.planning.json_value import JsonValue
 from rhombus_dataset.planning.lock import (
     NO_MORE_TIME,
+    SAMPLING_VERSION,
     WEEKDAY_NAMES,
     Assignments,
     CameraSplits,
@@ -94,16 +95,18 @@ def _strategy_json(strategy: Strategy) -> dict[str, Any]:
     match strategy:
         case LockedInterval(every_ms, jitter_ms):
             values = {"every": every_ms, "jitter": jitter_ms}
-        case LockedRandom(count, min_gap_ms):
-            values = {**_count_json("frames", count), "min_gap": min_gap_ms}
-        case LockedStratified(count, strata, min_gap_ms):
+        case LockedRandom(count, min_gap_ms, version):
+            values = {**_count_json("frames", count), "min_gap": min_gap_ms, **_version_json(version)}
+        case LockedStratified(count, strata, min_gap_ms, version):
             values = {**_count_json("frames", count), "strata": strata, "min_gap": min_gap_ms}
-        case LockedBurst(count, frames_per_burst, spacing_ms, min_gap_ms):
+            values |= _version_json(version)
+        case LockedBurst(count, frames_per_burst, spacing_ms, min_gap_ms, version):
             values = {
                 **_count_json("bursts", count),
                 "frames_per_burst": frames_per_burst,
                 "spacing": spacing_ms,
                 "min_gap": min_gap_ms,
+                **_version_json(version),
             }
         case LockedTimestamps():
             values = {}
@@ -122,6 +125,11 @@ def _strategy_json(strategy: Strategy) -> dict[str, Any]:
 def _count_json(unit: str, count: Count) -> dict[str, int | None]:
     total, per_camera = (None, count.number) if count.per_camera else (count.number, None)
     return {unit: total, f"{unit}_per_camera": per_camera}
+
+
+def _version_json(version: int) -> dict[str, int]:
+    """Return nothing for version 1, whose locks do not name it."""
+    return {} if version == 1 else {"version": version}
 
 
 def _splits_json(splits: Splits) -> dict[str, Any]:
@@ -228,16 +236,18 @@ def _strategy(top: JsonValue, times: Times | None) -> Strategy:
         case LockedInterval.strategy:
             return LockedInterval(sampling["every"].duration_ms(1), sampling["jitter"].duration_ms())
         case LockedRandom.strategy:
-            return LockedRandom(_count(sampling, "frames"), sampling["min_gap"].duration_ms())
+            return LockedRandom(_count(sampling, "frames"), sampling["min_gap"].duration_ms(), _version(sampling))
         case LockedStratified.strategy:
             strata = sampling["strata"].each(JsonValue.text)
-            return LockedStratified(_count(sampling, "frames"), strata, sampling["min_gap"].duration_ms())
+            gap_ms = sampling["min_gap"].duration_ms()
+            return LockedStratified(_count(sampling, "frames"), strata, gap_ms, _version(sampling))
         case LockedBurst.strategy:
             return LockedBurst(
                 _count(sampling, "bursts"),
                 sampling["frames_per_burst"].whole(1, 2**20),
                 sampling["spacing"].duration_ms(1),
                 sampling["min_gap"].duration_ms(),
+                _version(sampling),
             )
         case LockedTimestamps.strategy:
             if times is None or isinstance(times, ScoutTimes):
@@ -256,6 +266,10 @@ def _strategy(top: JsonValue, times: Times | None) -> Strategy:
             )
             return LockedScout(settings, _result(top["scout"], times))
     raise sampling["strategy"].wrong("a strategy")
+
+
+def _version(sampling: JsonValue) -> int:
+    return sampling.get("version", 1).whole(1, SAMPLING_VERSION)
 
 
 def _count(sampling: JsonValue, unit: str) -> Count:

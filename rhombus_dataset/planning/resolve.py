@@ -18,6 +18,7 @@ from rhombus_dataset.plan import model
 from rhombus_dataset.plan.local_time import DAY_MS, Intervals, moment_ms, window_intervals, zone_offsets
 from rhombus_dataset.plan.timestamps_file import TimestampRows, read_timestamps
 from rhombus_dataset.planning.lock import (
+    SAMPLING_VERSION,
     Assignments,
     CameraSplits,
     ColumnSplits,
@@ -48,8 +49,11 @@ FOOTAGE_LAG_MS: Final = 5 * 60_000
 """5 minutes in ms: footage reaches the cloud's storage late, so ``end: now`` means this much earlier."""
 
 
-def resolve(plan: model.Plan, now_ms: int, selection: Selection | None = None) -> Lock:
-    """Return the lock of ``plan``. ``now_ms``: what ``end: now`` means, UTC ms.
+def resolve(
+    plan: model.Plan, now_ms: int, selection: Selection | None = None, version: int = SAMPLING_VERSION
+) -> Lock:
+    """Return the lock of ``plan``. ``now_ms``: what ``end: now`` means, UTC ms. ``version``: of sampling; a dataset
+    is continued in its own.
 
     A plan with strategy scout needs the ``selection`` from its scout pass. Raises InvalidFile for mistakes in the
     timestamps file, UsageError if the selection is missing, and OtherDataset if it was made by other settings than
@@ -79,7 +83,7 @@ def resolve(plan: model.Plan, now_ms: int, selection: Selection | None = None) -
             strategy = LockedScout(scout_settings(plan), _same_inputs(plan, now_ms, selection).result)
             times = strategy.result.times
         case sampling:
-            strategy = _strategy(sampling)
+            strategy = _strategy(sampling, version)
     return Lock(
         name=plan.name,
         seed=plan.seed,
@@ -155,18 +159,19 @@ def inside(timestamps_ms: npt.NDArray[np.int64], intervals: Intervals) -> npt.ND
 
 def _strategy(
     sampling: model.IntervalSampling | model.RandomSampling | model.StratifiedSampling | model.BurstSampling,
+    version: int,
 ) -> Strategy:
     match sampling:
         case model.IntervalSampling():
             return LockedInterval(sampling.every, sampling.jitter)
         case model.RandomSampling():
-            return LockedRandom(_count(sampling.frames, sampling.frames_per_camera), sampling.min_gap)
+            return LockedRandom(_count(sampling.frames, sampling.frames_per_camera), sampling.min_gap, version)
         case model.StratifiedSampling():
             count = _count(sampling.frames, sampling.frames_per_camera)
-            return LockedStratified(count, sampling.strata, sampling.min_gap)
+            return LockedStratified(count, sampling.strata, sampling.min_gap, version)
         case model.BurstSampling():
             count = _count(sampling.bursts, sampling.bursts_per_camera)
-            return LockedBurst(count, sampling.frames_per_burst, sampling.spacing, sampling.min_gap)
+            return LockedBurst(count, sampling.frames_per_burst, sampling.spacing, sampling.min_gap, version)
 
 
 def _count(total: int | None, per_camera: int | None) -> Count:

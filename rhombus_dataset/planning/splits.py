@@ -193,11 +193,9 @@ def _check_deployments(lock: Lock, splits: DeploymentSplits) -> None:
                 )
 
 
-def check_not_empty(lock: Lock, split: npt.NDArray[np.uint8]) -> None:
-    """Raise UsageError if a split has no frame. ``split``: the split of each sampled time."""
-    names = split_names(lock.splits)
-    present = np.bincount(split, minlength=len(names))
-    empty = [name for name, count in zip(names, present.tolist(), strict=True) if count == 0]
+def check_not_empty(lock: Lock, counts: list[int]) -> None:
+    """Raise UsageError if a split has no frame. ``counts``: the number of sampled times of each split."""
+    empty = [name for name, count in zip(split_names(lock.splits), counts, strict=True) if count == 0]
     if not empty or lock.splits is None:
         return
     advice = "use a shorter block, longer windows or another seed"

@@ -17,7 +17,15 @@ from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.hashing import json_sha256
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan
-from rhombus_dataset.planning.lock import Lock, LockedScout, ScoutResult, ScoutTimes, Selection, Shortfall
+from rhombus_dataset.planning.lock import (
+    SAMPLING_VERSION,
+    Lock,
+    LockedScout,
+    ScoutResult,
+    ScoutTimes,
+    Selection,
+    Shortfall,
+)
 from rhombus_dataset.planning.lock_file import load_lock, lock_files
 from rhombus_dataset.planning.resolve import resolve, scout_inputs_sha256
 from rhombus_dataset.planning.sampling import sample
@@ -45,17 +53,18 @@ TIMES = "camera,timestamp_ms,shift\n" + "".join(
     )
 )
 OLD_LOCKS = json.loads((Path(__file__).parent / "old_locks.json").read_text(encoding="utf-8"))
-"""Plans, and of the lock file that each had before locks were typed: a part, and the start of its SHA-256."""
+"""Plans, and of the lock file that each had before locks were typed: a part, and the start of its SHA-256. Their
+times were drawn by version 1 of sampling, which was not named."""
 INTERVAL = "sampling: {strategy: interval, every: 10m, jitter: 30s}"
 FROM_FILE = "sampling: {strategy: timestamps, file: times.csv}"
 SCOUT = "sampling: {strategy: scout, every: 20s, frames: 3, quiet: 0.0, top_up: true}"
 
 
-def locked(folder: Path, text: str) -> Lock:
+def locked(folder: Path, text: str, version: int = SAMPLING_VERSION) -> Lock:
     (folder / "times.csv").write_text(TIMES)
     (folder / "plan.yaml").write_text(PLAN + text)
     plan = load_plan(folder / "plan.yaml", NOW_MS)
-    return resolve(plan, NOW_MS, selection(plan) if "strategy: scout" in text else None)
+    return resolve(plan, NOW_MS, selection(plan) if "strategy: scout" in text else None, version)
 
 
 def selection(plan: Plan) -> Selection:
@@ -93,13 +102,35 @@ def write(folder: Path, lock: Lock) -> bytes:
 @pytest.mark.parametrize("old", OLD_LOCKS)
 def test_the_same_plan_has_the_same_lock_file_in_every_version(tmp_path: Path, old: dict[str, str]) -> None:
     """Including the order of keys. The digests are of files of an earlier version, so those files are read too."""
-    lock = locked(tmp_path, old["plan"])
+    lock = locked(tmp_path, old["plan"], version=1)
     content = write(tmp_path, lock)
     assert json.dumps(json.loads(content)[old["part"]]) == json.dumps(old["written"])
     assert hashlib.sha256(content).hexdigest()[:20] == old["sha256"]
     loaded = load_lock(tmp_path)
     assert loaded == lock
     assert lock_files(loaded) == lock_files(lock)
+
+
+BURST = "burst, bursts: 6, frames_per_burst: 4, spacing: 250ms"
+
+
+@pytest.mark.parametrize("strategy", ["random, frames: 50", "stratified, frames: 5", BURST])
+def test_the_lock_names_the_version_of_sampling(tmp_path: Path, strategy: str) -> None:
+    """Without a version it is 1. A version that this program does not have is refused."""
+    lock = locked(tmp_path, f"sampling: {{strategy: {strategy}}}")
+    content = write(tmp_path, lock)
+    assert json.loads(content)["sampling"]["version"] == lock.sampling_version == SAMPLING_VERSION
+    assert load_lock(tmp_path) == lock
+    old = locked(tmp_path, f"sampling: {{strategy: {strategy}}}", version=1)
+    assert "version" not in json.loads(write(tmp_path, old))["sampling"]
+    assert load_lock(tmp_path).sampling_version == 1
+    assert sample(old).digest != sample(lock).digest
+    later = json.loads(content)
+    later["sampling"]["version"] = SAMPLING_VERSION + 1
+    later["sha256"] = json_sha256({key: value for key, value in later.items() if key != "sha256"})
+    (tmp_path / layout.LOCK_FILE).write_text(json.dumps(later))
+    with pytest.raises(DatasetError, match=r"sampling\.version"):
+        load_lock(tmp_path)
 
 
 def test_what_was_scouted_comes_back(tmp_path: Path) -> None:
@@ -145,7 +176,7 @@ def rewrite(folder: Path, content: dict[str, Any]) -> None:
     (folder / layout.LOCK_FILE).write_text(json.dumps({**plain, "sha256": json_sha256(plain)}))
 
 
-OPTIONAL = {"url", "deployments", "dedup", "top_up", "weekday", "light", "reason"}
+OPTIONAL = {"url", "version", "deployments", "dedup", "top_up", "weekday", "light", "reason"}
 NAMED_BY_THE_PLAN = [["views"], ["assign"], ["fractions"]]
 
 

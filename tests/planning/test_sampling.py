@@ -15,6 +15,7 @@ from rhombus_dataset.errors import UsageError
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.plan.local_time import DAY_MS, HOUR_MS, MINUTE_MS, Intervals, local_hours, merged
 from rhombus_dataset.planning.lock import (
+    SAMPLING_VERSION,
     CameraSplits,
     Count,
     Lock,
@@ -69,6 +70,7 @@ def strategies(draw: st.DrawFn, each: bool | None = None, limited: bool | None =
     given: dict[str, Any] = {
         f"{what}_per_camera" if per_camera else what: draw(counts),
         "min_gap": draw(gaps),
+        "version": draw(st.sampled_from([1, SAMPLING_VERSION])),
     }
     if name == "stratified":
         given["strata"] = draw(strata)
@@ -445,8 +447,11 @@ def test_a_window_s_start_is_in_it_and_its_end_is_not(strategy: str) -> None:
     assert set((sample(plan).timestamp_ms - JANUARY_MS).tolist()) == set(range(10))
 
 
-def test_a_gap_that_leaves_too_many_moments_is_refused() -> None:
-    plan = lock(sampling("random", frames=10, min_gap=0), windows=((0, 3000 * DAY_MS),))
+def test_old_datasets_refuse_a_gap_that_leaves_too_many_moments() -> None:
+    """Version 1 visits each of them. Since version 2, the gap costs nothing."""
+    windows = ((0, 3000 * DAY_MS),)
+    assert len(sample(lock(sampling("random", frames=10, min_gap=0), windows=windows))) == 10
+    plan = lock(sampling("random", frames=10, min_gap=0, version=1), windows=windows)
     with pytest.raises(UsageError, match=r"min_gap: 1 ms .* choose at least 7 ms"):
         sample(plan)
 

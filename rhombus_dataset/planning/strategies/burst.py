@@ -8,7 +8,7 @@ import numpy as np
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.planning.lock import LockedBurst
-from rhombus_dataset.planning.strategies.cells import draw
+from rhombus_dataset.planning.strategies.draw import draw
 from rhombus_dataset.planning.strategies.sampled_times import MAX_FRAMES, CameraWindows, SampledTimes
 
 
@@ -34,6 +34,7 @@ def sample(strategy: LockedBurst, seed: int, windows: list[CameraWindows]) -> Sa
         strata=["camera"],
         count=strategy.count,
         gap_ms=span + max(1, strategy.min_gap_ms),
+        version=strategy.version,
     )
     if (frames := len(first.timestamp_ms) * count) > MAX_FRAMES:
         raise UsageError(f"the plan asks for {frames:,} frames, expected at most {MAX_FRAMES:,}")

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.planning.lock import LockedStratified
-from rhombus_dataset.planning.strategies.cells import draw
+from rhombus_dataset.planning.strategies.draw import draw
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
 
@@ -23,5 +23,6 @@ def sample(
         strata=strategy.strata,
         count=strategy.count,
         gap_ms=strategy.min_gap_ms,
+        version=strategy.version,
         missing=missing,
     )
