@@ -159,7 +159,7 @@ def test_the_demo_builds_a_dataset(tmp_path: Path) -> None:
     assert len(commands) == 3
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-        assert ("dock-north" in done.stdout) == ("-c" in command)
+        assert ("camera_name" in done.stdout) == ("-c" in command)
 
 
 def test_an_extra_that_is_not_installed_is_named_with_its_command() -> None:

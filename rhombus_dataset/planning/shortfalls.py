@@ -56,7 +56,7 @@ def shortfalls(lock: Lock, schedules: Sequence[Schedule], rows: pd.DataFrame) ->
             named = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
             reasons = rows["reason"].iloc[index[~received[index]]].value_counts().sort_index(kind="stable")
             worst = reasons.sort_values(ascending=False, kind="stable")
-            reason = ", ".join(f"{n:,} times {text}" for text, n in worst.head(3).items())
+            reason = ", ".join(f"{n:,} {'time' if n == 1 else 'times'} {text}" for text, n in worst.head(3).items())
             part = Shortfall(named.get("camera"), named.get("hour"), 0, 0, named.get("weekday"))
             yield {"stratum": part.stratum, "available": available, "wanted": wanted, "reason": reason}
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     cameras = "\n".join(
-        f"  - {{uuid: \"{n:022d}\", name: camera-{n}, timezone: {('America/Los_Angeles', 'Europe/Berlin')[n % 2]}}}"
+        f'  - {{uuid: "{n:022d}", name: camera-{n}, timezone: {("America/Los_Angeles", "Europe/Berlin")[n % 2]}}}'
         for n in range(200)
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
