@@ -24,6 +24,7 @@ from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan
 from rhombus_dataset.sources.recordings.site import load_site
 from rhombus_dataset.store.journal import Journal
+from tests import scale
 from tests.conftest import CONFIGS, NOW_MS
 from tests.scripted_server import frame_answer, jpeg
 
@@ -59,7 +60,7 @@ def mangled(content: bytes, rng: random.Random, pieces: list[bytes] = PIECES) ->
 
 def test_plans_and_site_files(tmp_path: Path, record_property: Record) -> None:
     seeds = [path.read_bytes() for path in sorted(CONFIGS.glob("*.yaml"))]
-    count, valid = 8_000, 0
+    count, valid = scale.count(8_000, 8), 0
     path = tmp_path / "plan.yaml"
     for name in CONFIGS.glob("*.csv"):
         shutil.copy(name, tmp_path)
@@ -87,7 +88,7 @@ def test_answers(record_property: Record) -> None:
     ]
     pieces = [*PIECES, b'"status": 7,', b'"frameData": {},', b'"mimeType": [],', b"\\ud800", b"{" * 5000]
     statuses = [100, 200, 204, 301, 400, 401, 403, 404, 408, 429, 500, 503, 599]
-    count = 40_000
+    count = scale.count(40_000, 8)
     for case in range(count):
         rng = random.Random(case)
         body = mangled(rng.choice(seeds), rng, pieces)
@@ -110,7 +111,7 @@ def test_journals(tmp_path: Path, record_property: Record) -> None:
         journal.append(row, frame)
     journal.release()
     whole = journal.path.read_bytes()
-    count = 8_000
+    count = scale.count(8_000, 8)
     for case in range(count):
         rng = random.Random(case)
         path = tmp_path / "case.journal"
@@ -159,7 +160,7 @@ def test_schemathesis_finds_no_server_error(demo_url: str, record_property: Reco
 
 def test_the_servers_answers_to_nonsense_are_the_apis_own_errors(demo_url: str, record_property: Record) -> None:
     seed = b'{"cameraUuid": "AAAAAAAAAAAAAAAAAAAAAA.v0", "timestampMs": 1780322400000, "downscaleFactor": 2}'
-    count = 2_000
+    count = scale.count(2_000, 5)
     with requests.Session() as session:
         for case in range(count):
             rng = random.Random(case)

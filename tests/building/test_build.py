@@ -27,6 +27,7 @@ from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.imaging.drawn_scene import camera_code, read_stamp
 from rhombus_dataset.imaging.jpeg import decode_rgb
 from rhombus_dataset.store.manifest import read_manifest
+from tests import scale
 from tests.conftest import CONFIGS
 from tests.scripted_server import Answer, Asked, frame_answer, jpeg, scripted_server
 
@@ -301,7 +302,7 @@ def command(plan: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "rhombus_dataset", "build", str(plan), "--out", str(out), "--quiet"]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(scale.count(6, 3)))
 def test_promise_6_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, seed: int) -> None:
     """kill -9 after a random number of requests, over and over, until the build ends by itself."""
     rng = random.Random(seed)

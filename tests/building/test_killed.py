@@ -12,6 +12,7 @@ import pytest
 
 import rhombus_dataset
 from rhombus_dataset.store.manifest import read_manifest
+from tests import scale
 from tests.building.test_build import files, same_for_each_frame, write_plan
 from tests.building.test_rerun import FAILED, some
 from tests.kills import check_kills
@@ -66,11 +67,11 @@ def test_killed_at_every_write_of_a_build(
     check_kills(zygote, tmp_path, build, after=lambda _: check_requests(server, kills=1), part=(part, PARTS))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(scale.count(10, 3)))
 def test_killed_at_ten_random_moments_of_one_build(
     tmp_path: Path, zygote: Zygote, server: ScriptedServer, seed: int
 ) -> None:
-    """A hundred kills in all."""
+    """A hundred kills in all, in a thorough run."""
 
     def slowly(asked: Asked) -> Answer:
         time.sleep(0.03)

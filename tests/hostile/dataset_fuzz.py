@@ -33,7 +33,7 @@ from rhombus_dataset.store import layout
 from tests.hostile.damage import ACCIDENTS, accident, damage
 from tests.zygote import import_all
 
-MAX_CPU_S = 1.0
+MAX_CPU_S = 3.0
 MAX_MEMORY_KB = 500_000
 MAX_WALL_S = 60
 STARTED = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.", "ctypes.", "socket.")

@@ -20,6 +20,7 @@ from rhombus_dataset.errors import RhombusDatasetError
 from rhombus_dataset.labels.importer import _annotation
 from rhombus_dataset.labels.label import ImportedLabel
 from rhombus_dataset.labels.reader import read_labels
+from tests import scale
 from tests.commands import run_command
 from tests.conftest import files_of
 from tests.test_fuzz import PIECES as GENERAL_PIECES
@@ -439,7 +440,7 @@ def test_mangled_label_files(
     }[kind]
     yolo(tmp_path / "yolo", "names: [car, person]")
     label.write_text("0 0.5 0.5 0.1 0.1\n")
-    count, imported, longest = 2_000, 0, 0
+    count, imported, longest = scale.count(2_000, 4), 0, 0
     for case in range(count):
         rng = random.Random(case)
         file.write_bytes(mangled(seed.encode(), rng, [*PIECES, *GENERAL_PIECES]))
@@ -454,6 +455,6 @@ def test_mangled_label_files(
             if found.problem is None:
                 numbers = [value for value in astuple(_annotation(frame, found, "x")) if isinstance(value, float)]
                 assert all(map(math.isfinite, numbers))
-    assert imported > 50
+    assert imported > 10
     assert longest < 600 + len(str(file))
     record_property("fuzzed", f"{count} label files of {kind} ({imported} imported)")

@@ -14,6 +14,7 @@ import rhombus_dataset
 from rhombus_dataset.api import info, verify
 from rhombus_dataset.errors import DatasetError
 from rhombus_dataset.store import manifest
+from tests import scale
 from tests.building.test_build import same_for_each_frame, write_plan
 from tests.conftest import CONFIGS
 from tests.scripted_server import Answer, frame_answer, jpeg, scripted_server
@@ -58,7 +59,7 @@ def test_a_flipped_bit_is_found_in_every_file_wherever_it_is(whole: Path, tmp_pa
         if path.name == "plan.yaml":
             continue  # for people only: the lock is what counts, and has a checksum
         content = path.read_bytes()
-        for _ in range(3 if path.suffix == ".jpg" else 25):
+        for _ in range(scale.count(3, 3) if path.suffix == ".jpg" else scale.count(25, 5)):
             damaged = bytearray(content)
             damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
             path.write_bytes(damaged)

@@ -23,6 +23,7 @@ from rhombus_dataset.server.run import running_server
 from rhombus_dataset.sources.recordings.footage import MAX_DECODERS, Footage
 from rhombus_dataset.sources.recordings.site import load_site
 from rhombus_dataset.sources.recordings.video_index import UnreadableVideo
+from tests import scale
 from tests.videos import write_video
 
 START_MS = 1_750_000_000_000
@@ -218,6 +219,7 @@ GEOMETRIES = [
 def test_every_presentation_time_over_http_is_the_right_frame(served: tuple[str, dict[str, Path]]) -> None:
     """It is more similar to the frame of sequential decoding than to its neighbours, where those differ."""
     url, paths = served
+    step = scale.step(7)  # of no divisor in common with the numbers of geometries and loops
     for uuid, path in paths.items():
         times, frames = decoded(path)
         duration = Footage().index(path).duration_ms
@@ -245,9 +247,9 @@ def test_every_presentation_time_over_http_is_the_right_frame(served: tuple[str,
             return count
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            judged = sum(pool.map(check, range(len(frames))))
-        print(f"{path.name}: {len(frames)} frames, {judged} comparisons with a neighbour that differs")
-        assert judged > len(frames)
+            judged = sum(pool.map(check, range(0, len(frames), step)))
+        print(f"{path.name}: {len(frames)} frames, one in {step} tried, {judged} comparisons with other neighbours")
+        assert judged > len(frames) // step
 
 
 def test_after_the_last_loop_there_is_no_footage(served: tuple[str, dict[str, Path]]) -> None:
