@@ -82,15 +82,19 @@ def schedule_of(plan: StrPath) -> Schedule:
     return planned_schedule(validate(plan), _now_ms())
 
 
-def dry_run(plan: StrPath, out: StrPath = ".") -> DryRun:
+def dry_run(plan: StrPath, out: StrPath = ".", *, probe: bool = False, url: str | None = None) -> DryRun:
     """Return what a build of ``plan`` into ``out`` would cost: frames, requests, bytes and time.
 
+    With ``probe``, one frame of each view is fetched from up to three cameras, at ``url`` or the plan's address.
+    The bytes are estimated from these frames. A plan with recordings is always measured in this way.
+
     For a plan that scouts: the cost of its scout pass and of what follows; and, once ``out`` holds the result of
-    the pass, the chosen frames. Sends no request. Raises the errors of :func:`schedule_of`.
+    the pass, the chosen frames. Without ``probe``, it sends no request. Raises the errors of :func:`schedule_of`,
+    and with ``probe`` also AccessRefused and HostUnreachable.
     """
     from rhombus_dataset.building.passes import dry_run_plan
 
-    return dry_run_plan(validate(plan), Path(out), _now_ms())
+    return dry_run_plan(validate(plan), Path(out), _now_ms(), probe, url)
 
 
 def preview(plan: StrPath, count: int, image: StrPath, *, url: str | None = None) -> Path:

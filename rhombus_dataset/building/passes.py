@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rhombus_dataset.building.context import BuildContext
 from rhombus_dataset.building.events import BuildEvents
+from rhombus_dataset.building.frame_bytes import measure_frames
 from rhombus_dataset.building.open_source import open_source
 from rhombus_dataset.building.outcome import BuildOutcome
 from rhombus_dataset.building.rate_limiter import RateLimiter
@@ -17,9 +18,10 @@ from rhombus_dataset.building.run import run_build
 from rhombus_dataset.cards.readme import write_cards
 from rhombus_dataset.errors import BuildError, RhombusDatasetError, UsageError
 from rhombus_dataset.frame import Status
+from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan.loader import load_plan
-from rhombus_dataset.plan.model import Plan, ScoutSampling
-from rhombus_dataset.planning.dry_run import DryRun, estimate_build, estimate_scout_pass
+from rhombus_dataset.plan.model import Plan, RecordingsSource, ScoutSampling
+from rhombus_dataset.planning.dry_run import DryRun, MeasuredFrames, estimate_build, estimate_scout_pass
 from rhombus_dataset.planning.lock import Selection
 from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.resolve import resolve, resolve_splits, scout_inputs_sha256, scout_settings
@@ -85,18 +87,30 @@ def planned_schedule(plan: Plan, now_ms: int) -> Schedule:
     return sample(resolve(plan, now_ms))
 
 
-def dry_run_plan(plan: Plan, out: Path, now_ms: int) -> DryRun:
-    """Return what a build of ``plan`` into ``out`` would cost, without a request. See ``api.dry_run``."""
+def dry_run_plan(plan: Plan, out: Path, now_ms: int, probe: bool, url: str | None) -> DryRun:
+    """Return what a build of ``plan`` into ``out`` would cost. See ``api.dry_run``."""
     free = free_bytes(out)
+
+    def measured(schedule: Schedule, small: tuple[Geometry, ...] = ()) -> MeasuredFrames | None:
+        if probe:
+            return measure_frames(plan, schedule, (*small, *plan.views.values()), url)
+        if isinstance(plan.source, RecordingsSource):
+            # Recordings cost no quota. What is wrong with them is said by a build.
+            with contextlib.suppress(RhombusDatasetError):
+                return measure_frames(plan, schedule, (*small, *plan.views.values()), None)
+        return None
+
     if not (out / layout.LOCK_FILE).exists():
         if isinstance(plan.sampling, ScoutSampling):
-            return estimate_scout_pass(plan, planned_schedule(scout_pass(plan), now_ms), free)
+            schedule = planned_schedule(scout_pass(plan), now_ms)
+            small = Geometry(plan.sampling.downscale)
+            return estimate_scout_pass(plan, schedule, free, measured(schedule, (small,)))
         schedule = planned_schedule(plan, now_ms)
     else:
         old = load_lock(out)
         schedule = sample(resolve(plan, old.now_ms or now_ms, old.selection, old.sampling_version))
     limits = plan.source.limits
-    return estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free)
+    return estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free, measured(schedule))
 
 
 def write_derived_files(dataset: Path) -> None:

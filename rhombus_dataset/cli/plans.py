@@ -73,20 +73,23 @@ def schema() -> None:
 @main.command(epilog=example("plan plan.yaml --preview 6"))
 @click.argument("plan", type=PATH)
 @click.option("--out", type=PATH, default=Path("."), help="Folder of the dataset; its free disk space is shown.")
+@click.option("--probe", is_flag=True, help="Fetch a few planned frames, and estimate the bytes from them.")
 @click.option("--preview", type=int, metavar="N", help="Fetch N small frames and draw crops and masks on them.")
 @click.option(
     "--preview-file", type=PATH, default=Path("preview.jpg"), show_default=True, help="File of the preview (JPEG)."
 )
 @click.option("--url", help="Base address of the API, instead of the plan's.")
 @json_option
-def plan(plan: Path, out: Path, preview: int | None, preview_file: Path, url: str | None, as_json: bool) -> None:
+def plan(
+    plan: Path, out: Path, probe: bool, preview: int | None, preview_file: Path, url: str | None, as_json: bool
+) -> None:
     """Show what a build of PLAN would fetch.
 
     Frames, requests, bytes and time. Nothing is built.
     """
     from rhombus_dataset import api
 
-    summary = api.dry_run(plan, out)
+    summary = api.dry_run(plan, out, probe=probe, url=url)
     if as_json:
         print_json(summary.to_json())
     else:

@@ -32,6 +32,15 @@ MAX_LISTED: Final = 20
 
 
 @dataclass(frozen=True)
+class MeasuredFrames:
+    """The mean ``bytes`` of the JPEGs of a few frames, by geometry. ``frames`` were received, by ``requests``."""
+
+    bytes: Mapping[Geometry, float]
+    frames: int
+    requests: int
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What a build would request, store and take.
 
@@ -146,17 +155,21 @@ class ScoutingEstimate:
         return found
 
 
-def estimate_scout_pass(plan: Plan, schedule: Schedule, free_bytes: int) -> DryRun:
+def estimate_scout_pass(
+    plan: Plan, schedule: Schedule, free_bytes: int, measured: MeasuredFrames | None = None
+) -> DryRun:
     """Return the estimate for a plan's scout pass with this ``schedule``, and for what follows it.
 
     ``free_bytes``: of the disk for the dataset. Raises UsageError for a plan with another strategy."""
     settings = scout_settings(plan)
     limits = plan.source.limits
-    scout_pass = estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes)
+    scout_pass = estimate_build(schedule, plan.name, limits.requests_per_second, limits.burst, free_bytes, measured)
     width, height = ASSUMED_FULL_PX
-    small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / settings.downscale**2
+    small = _measured_bytes(Geometry(settings.downscale), measured)
+    if small is None:
+        small = SMALL_FRAME_BYTES + width * height * ASSUMED_SMALL_BYTES_PER_PIXEL / settings.downscale**2
     views = {c.uuid: [plan.views[name] for name in c.views or plan.views] for c in plan.cameras}
-    size = {uuid: sum(map(_assumed_bytes, of_camera)) for uuid, of_camera in views.items()}
+    size = {uuid: sum(_bytes(view, measured) for view in of_camera) for uuid, of_camera in views.items()}
     moments_of = np.bincount(schedule.camera, minlength=len(schedule.cameras)).tolist()
     frames_in_full = sum(n * len(views[c.uuid]) for c, n in zip(schedule.cameras, moments_of, strict=True))
     bytes_in_full = sum(n * size[c.uuid] for c, n in zip(schedule.cameras, moments_of, strict=True))
@@ -167,7 +180,7 @@ def estimate_scout_pass(plan: Plan, schedule: Schedule, free_bytes: int) -> DryR
     return replace(
         scout_pass,
         bytes=pass_bytes,
-        bytes_basis=f"if a full frame is {width}x{height}",
+        bytes_basis=_basis(measured) or f"if a full frame is {width}x{height}",
         scouting=ScoutingEstimate(
             moments=moments,
             frames=round(share * frames_in_full),
@@ -182,7 +195,12 @@ def estimate_scout_pass(plan: Plan, schedule: Schedule, free_bytes: int) -> DryR
 
 
 def estimate_build(
-    schedule: Schedule, name: str, requests_per_second: float, burst: int, free_bytes: int
+    schedule: Schedule,
+    name: str,
+    requests_per_second: float,
+    burst: int,
+    free_bytes: int,
+    measured: MeasuredFrames | None = None,
 ) -> DryRun:
     """Return the estimate for a build of ``schedule``. ``free_bytes``: of the disk for the dataset."""
     rows = len(schedule)
@@ -213,8 +231,9 @@ def estimate_build(
         by_view=_summed(names, by_view),
         by_split=_named(list(schedule.splits), schedule.split),
         shards=len(schedule.shards),
-        bytes=sum(n * _assumed_bytes(g) for n, g in zip(by_view, views, strict=True)),
-        bytes_basis=f"if a full frame is {width}x{height} at {ASSUMED_BYTES_PER_PIXEL} bytes a pixel",
+        bytes=sum(n * _bytes(g, measured) for n, g in zip(by_view, views, strict=True)),
+        bytes_basis=_basis(measured)
+        or f"if a full frame is {width}x{height} at {ASSUMED_BYTES_PER_PIXEL} bytes a pixel",
         free_bytes=free_bytes,
         seconds=max(0, rows - burst) / requests_per_second,
         requests_per_second=requests_per_second,
@@ -232,7 +251,7 @@ def estimate_build(
             }
             for s in schedule.shortfalls
         ),
-        notes=schedule.notes,
+        notes=schedule.notes + _nothing_measured(measured),
     )
 
 
@@ -254,7 +273,26 @@ def _summed(names: list[str], counts: list[int]) -> dict[str, int]:
     return found
 
 
-def _assumed_bytes(geometry: Geometry) -> int:
+def _basis(measured: MeasuredFrames | None) -> str:
+    if measured is None or not measured.frames:
+        return ""
+    return f"measured on {measured.frames} frame{'s' if measured.frames > 1 else ''}"
+
+
+def _nothing_measured(measured: MeasuredFrames | None) -> tuple[str, ...]:
+    if measured is None or measured.frames:
+        return ()
+    return (f"none of {measured.requests} planned frames that were tried could be fetched: the bytes are assumed",)
+
+
+def _measured_bytes(geometry: Geometry, measured: MeasuredFrames | None) -> float | None:
+    return None if measured is None else measured.bytes.get(geometry)
+
+
+def _bytes(geometry: Geometry, measured: MeasuredFrames | None) -> int:
+    """Return the mean bytes of a frame, as measured or else as assumed."""
+    if (found := _measured_bytes(geometry, measured)) is not None:
+        return round(found)
     width, height = ASSUMED_FULL_PX
     part = geometry.crop_width * geometry.crop_height / PERMYRIAD**2 / geometry.downscale**2
     return round(width * height * part * ASSUMED_BYTES_PER_PIXEL)
