@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,26 @@ def by_datumaro(path: str, name: str) -> dict[str, Any]:
         for annotation in item.annotations:
             box = annotation.get_bbox() if annotation.type == kinds.bbox else None
             labels_of_frame.append([labels[annotation.label], box and [float(value) for value in box]])
+    return {"frames": frames}
+
+
+def by_ultralytics(path: str) -> dict[str, Any]:
+    """Ultralytics' own check of a dataset, and the boxes that its training would see. The folder need not be the
+    working directory."""
+    os.environ["YOLO_OFFLINE"] = "true"
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    checked = check_det_dataset(str(Path(path) / "data.yaml"), autodownload=False)
+    frames: dict[str, list[Any]] = {}
+    for split in ("train", "val", "test"):
+        for label in YOLODataset(img_path=checked[split], data=checked, augment=False).labels:
+            height, width = label["shape"]
+            assert (label["bbox_format"], label["normalized"]) == ("xywh", True)
+            frames[Path(label["im_file"]).stem] = [
+                [checked["names"][int(name)], [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]]
+                for (name,), (x, y, w, h) in zip(label["cls"].tolist(), label["bboxes"].tolist(), strict=True)
+            ]
     return {"frames": frames}
 
 
@@ -75,4 +96,11 @@ def by_label_studio(path: str) -> dict[str, Any]:
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     form, folder = sys.argv[1:]
-    print(json.dumps(by_label_studio(folder) if form == "label-studio" else by_datumaro(folder, form)))
+    match form:
+        case "label-studio":
+            read = by_label_studio(folder)
+        case "ultralytics":
+            read = by_ultralytics(folder)
+        case _:
+            read = by_datumaro(folder, form)
+    print(json.dumps(read))

@@ -135,6 +135,25 @@ def test_exported_and_imported_boxes_are_on_the_same_frames(
     assert rhombus_dataset.verify(back).problems == ()
 
 
+def test_ultralytics_own_check_and_loader_see_the_same_boxes(
+    labelled: Path, exported: Path, importers: str, tmp_path: Path
+) -> None:
+    """Every image is found, and every box but for the rounding of its 32-bit numbers."""
+    folder = shutil.copytree(exported / "yolo", tmp_path / "yolo")  # it writes a cache beside the labels
+    command = [importers, "-m", "tests.importers.read", "ultralytics", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    dataset = rhombus_dataset.open_dataset(labelled)
+    seen = {
+        frame: sorted((name, tuple(box)) for name, box in labels)
+        for frame, labels in json.loads(done.stdout.splitlines()[-1])["frames"].items()
+    }
+    boxes = {
+        frame: [label for label in labels if label[1] is not None] for frame, labels in labels_of(dataset).items()
+    }
+    same(seen, {frame.frame_id: boxes.get(frame.frame_id, []) for frame in dataset}, 0.05)
+
+
 def test_labels_that_match_nothing_are_skipped_and_listed(thousand: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(thousand, path)
