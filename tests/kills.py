@@ -19,6 +19,8 @@ from tests.zygote import Zygote
 Command = Callable[[Path], list[str | Path]]
 """The arguments of a command, for the path of its dataset."""
 
+MANY_CHANGES = 40
+"""Of a command with as many changes, see also MANY_CHANGES."""
 _KEPT = {layout.BUILD_FOLDER, layout.BUILD_LOCK_FILE}
 """The hidden names of a dataset that no command is changing."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp\b")
@@ -51,7 +53,7 @@ def check_kills(
     as after an uninterrupted run, in which ``verify`` finds no problem and nothing temporary is left; equal bytes
     need no second verification. Where a kill leaves the same files as another one, the repeat is not run again.
     ``exit_code``: of the uninterrupted command; that of a repeat is this or 0. ``part``: (i, n) kills at every n-th
-    change only, from the last but i back; a run that is not thorough kills at a third of them. Returns the dataset
+    change only, from the last but i back; see also MANY_CHANGES. Returns the dataset
     of the uninterrupted run.
     """
     whole, trial = folder / "whole", folder / "trial"
@@ -63,7 +65,8 @@ def check_kills(
     assert {name.removeprefix("dataset/").removeprefix("scout/") for name in hidden} <= _KEPT, hidden
     assert verify(whole / "dataset").problems == ()
     checked = set()
-    for kill_at in range(done["changes"] - part[0], 0, -part[1] * scale.step(3)):
+    step = part[1] * (scale.step(3) if done["changes"] >= MANY_CHANGES else 1)
+    for kill_at in range(done["changes"] - part[0], 0, -step):
         dataset = _new(trial, before)
         killed = zygote.run(*command(dataset), kill_at=kill_at)
         # The number of changes of a build depends on time: its journals are flushed every second.

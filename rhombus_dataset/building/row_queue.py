@@ -70,6 +70,9 @@ class RowQueue:
             self._in_ready.remove(camera)
             if camera in self._held or camera in self._down:
                 continue  # offered again when it is released
+            if place != self._first(camera):
+                self._offer(camera)  # a probe took that row while the camera was down
+                continue
             return self._hand_out(camera, place)
         return None
 

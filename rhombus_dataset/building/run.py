@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from rhombus_dataset.building.build_log import BuildLog
 from rhombus_dataset.building.commit import roll_forward
 from rhombus_dataset.building.context import BuildContext
@@ -90,7 +92,6 @@ def _build_round(context: BuildContext, schedule: Schedule) -> BuildOutcome:
     if erased and todo:
         # An erasure that was interrupted may have recorded itself and done nothing else.
         delete_annotations(out, erased.frame_ids())
-    counts = _count(out, committed - {shard.stem for shard in todo})
     limits = context.limits
     records = []
     with BuildLog(out) as log:
@@ -109,6 +110,8 @@ def _build_round(context: BuildContext, schedule: Schedule) -> BuildOutcome:
             records = engine.run([ShardSpec(shard, known.to_fetch(shard)) for shard in todo])
         finally:
             seconds = time.monotonic() - began
+            # Counted after the build: of a large dataset, the first request would have to wait for it.
+            counts = _count(out, committed - {shard.stem for shard in todo})
             for record in records:
                 counts.update(record.counts)
             events.on_end(fetcher.requests, seconds, counts)
@@ -215,6 +218,6 @@ def _has_changes(out: Path, shard: Shard, committed: CommittedFrames, erased: Er
 def _count(out: Path, stems: Iterable[str]) -> collections.Counter[Status]:
     counts: collections.Counter[Status] = collections.Counter()
     for stem in stems:
-        statuses = manifest.read_statuses(out / layout.manifest_file(stem))
-        counts.update(Status(status) for status in statuses.tolist())
+        statuses, numbers = np.unique(manifest.read_statuses(out / layout.manifest_file(stem)), return_counts=True)
+        counts.update(dict(zip(map(Status, statuses.tolist()), numbers.tolist(), strict=True)))
     return counts

@@ -98,6 +98,11 @@ def _header(path: Path, metadata: dict[bytes, bytes]) -> SliceHeader:
     return header
 
 
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a slice, by its footer alone. Raises DatasetError."""
+    return tables.count_rows(_inside(path))
+
+
 def _inside(path: Path) -> Path:
     return inside(path.parent.parent, layout.manifest_file(path.stem))
 

@@ -120,6 +120,14 @@ def read_metadata(path: Path) -> dict[bytes, bytes]:
         raise DatasetError(f"{path}: damaged ({short(error)})") from None
 
 
+def count_rows(path: Path) -> int:
+    """Return the number of rows that the footer of a Parquet file gives. Raises DatasetError."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except _ERRORS as error:
+        raise DatasetError(f"{path}: damaged ({short(error)})") from None
+
+
 def is_from_this_pyarrow(path: Path) -> bool:
     """Return whether this version of pyarrow wrote a Parquet file. Raises OSError and ArrowException."""
     try:

@@ -127,3 +127,39 @@ def test_cameras_that_go_down_and_come_up_again_lose_no_row(cameras: list[int], 
         done += queue.give_up(camera)
     assert sorted(done) == list(range(len(cameras)))
     assert queue.finished
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 4), st.integers(0, 2**32))
+def test_every_row_has_one_outcome_in_whatever_order_the_steps_come(
+    cameras: list[int], per_camera: int, seed: int
+) -> None:
+    """A probe may come before the queue is asked for a row, and an answer of a camera may end its being down."""
+    order = random.Random(seed)
+    queue = RowQueue(np.arange(len(cameras), dtype=np.int32), np.array(cameras, np.int32), per_camera)
+    flying: list[Job] = []
+    done: list[int] = []
+    down: set[int] = set()
+    steps = 0
+    while not queue.finished:
+        steps += 1
+        step = order.choice(["take", "probe", "answer", "answer", "defer" if steps < 200 else "answer", "recover"])
+        if step == "take" and (job := queue.take()) is not None:
+            assert job.camera not in down
+            flying.append(job)
+            assert sum(t.camera == job.camera for t in flying) <= per_camera
+        elif step == "probe" and down and (probe := queue.probe(order.choice(sorted(down)))) is not None:
+            flying.append(probe)
+        elif step == "recover" and down:
+            camera = order.choice(sorted(down))
+            queue.recovered(camera)
+            down.remove(camera)
+        elif flying and step in ("answer", "defer"):
+            job = flying.pop(order.randrange(len(flying)))
+            if step == "defer":
+                queue.defer(job, job.attempts + 1)
+                down.add(job.camera)
+            else:
+                queue.answered(job)
+                done.append(job.row)
+    assert sorted(done) == list(range(len(cameras)))
+    assert queue.take() is None
