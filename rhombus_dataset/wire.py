@@ -1,4 +1,4 @@
-"""The API contract of ``POST /api/video/getExactFrameData``: request bodies, and the meaning of responses.
+"""The contract of the API: paths, request bodies, and the meaning of responses.
 
 The HTTP source and the server both use it, and share nothing else.
 """
@@ -18,6 +18,10 @@ import pybase64
 from rhombus_dataset.frame import FrameRequest
 
 EXACT_FRAME_PATH: Final = "/api/video/getExactFrameData"
+CAMERAS_PATH: Final = "/api/camera/getMinimalCameraStateList"
+LOCATIONS_PATH: Final = "/api/location/getLocations"
+PRESENCE_PATH: Final = "/api/camera/getPresenceWindows"
+CONFIG_PATH: Final = "/api/camera/getConfig"
 
 UUID_PATTERN: Final = r"^[A-Za-z0-9_-]{22}(\.[va][0-9]{1,2})?$"
 _UUID = re.compile(r"[A-Za-z0-9_-]{22}(\.[va]([0-9]{1,2}))?")
@@ -154,7 +158,15 @@ class Unreachable:
     reason: str
 
 
-Reply = Image | NoFrame | Transient | Rejected | Throttled | Denied | Unreachable
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The JSON object of a successful response, as it was sent: no text in it is safe to show or to store."""
+
+    fields: dict[str, Any]
+
+
+Failure = Transient | Rejected | Throttled | Denied | Unreachable
+Reply = Image | NoFrame | Failure
 
 
 def outside_text(text: str, secret: str = "") -> str:
@@ -186,9 +198,19 @@ def parse_reply(
 ) -> Reply:
     """Return the meaning of a response of ``getExactFrameData``, for both ways in which it reports errors.
 
+    The arguments are those of :func:`parse_answer`. An image that contains the API key is refused.
+    """
+    return frame_reply(parse_answer(http_status, body, retry_after, now_s, secret), secret)
+
+
+def parse_answer(
+    http_status: int, body: bytes, retry_after: str | None = None, now_s: float = 0.0, secret: str = ""
+) -> Answered | Failure:
+    """Return the JSON object of a response of any endpoint, or what the HTTP status says.
+
     ``retry_after``: the header ``Retry-After``, in seconds or as an HTTP date. ``now_s``: the time in epoch
-    seconds, from which such a date is counted. ``secret``: the API key. It is in no text of the reply, whatever the
-    server repeats; an image that contains it is refused.
+    seconds, from which such a date is counted. ``secret``: the API key. It is in no reason, whatever the server
+    repeats.
     """
     if http_status == 429:
         return Throttled(_retry_after_s(retry_after, now_s))
@@ -200,29 +222,44 @@ def parse_reply(
         return Transient(_http_reason(http_status, body, secret), camera_down=True)
     if not 200 <= http_status < 300:
         return Rejected(_http_reason(http_status, body, secret))
-    return _parse_success(body, secret)
-
-
-def _parse_success(body: bytes, secret: str) -> Reply:
     try:
-        answer = orjson.loads(body)
+        fields = orjson.loads(body)
     except orjson.JSONDecodeError:
         return Transient(f"the answer is not JSON: {_excerpt(body, secret)}")
-    if not isinstance(answer, dict):
+    if not isinstance(fields, dict):
         return Transient(f"the answer is not a JSON object: {_excerpt(body, secret)}")
+    return Answered(fields)
+
+
+def reported_error(fields: dict[str, Any], secret: str) -> str | None:
+    """Return the error that a response with status 200 reports, or None."""
+    if fields.get("error") is not True:
+        return None
+    note = _text(fields, "errorMsg", secret) or _text(fields, "responseMessage", secret)
+    return note or "error without a message"
+
+
+def frame_reply(answered: Answered | Failure, secret: str) -> Reply:
+    """Return the meaning of the JSON object of a response of ``getExactFrameData``. A failure is returned as it is.
+
+    ``secret``: the API key. It is in no text of the reply; an image that contains it is refused.
+    """
+    if not isinstance(answered, Answered):
+        return answered
+    answer = answered.fields
     status = answer.get("status")
     data = answer.get("frameData")
-    note = _text(answer, "errorMsg", secret) or _text(answer, "responseMessage", secret)
     if status is not None and status != AVAILABLE:
         reason = outside_text(str(status), secret) or "a status without a name"
         if reason in PERMANENT_STATUSES:
             return NoFrame(reason)
         return Transient(reason, camera_down=reason in CAMERA_DOWN_STATUSES)
-    if answer.get("error") is True:
-        return Transient(note or "error without a message", max_attempts=MAX_ATTEMPTS_WITHOUT_STATUS)
+    if (error := reported_error(answer, secret)) is not None:
+        return Transient(error, max_attempts=MAX_ATTEMPTS_WITHOUT_STATUS)
     if data is None:
         if status == AVAILABLE:
             return Transient("status AVAILABLE without frameData")
+        note = _text(answer, "errorMsg", secret) or _text(answer, "responseMessage", secret)
         return NoFrame(note or "no frameData")
     if not isinstance(data, str):
         return Transient(f"frameData is not a string but {type(data).__name__}")

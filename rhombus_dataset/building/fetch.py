@@ -1,4 +1,4 @@
-"""One frame, from its request to its outcome: quota, attempts, checks and masks."""
+"""Requests under the quota; and one frame, from its request to its outcome: attempts, checks and masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from rhombus_dataset import wire
 from rhombus_dataset.building.rate_limiter import RateLimiter
@@ -31,6 +31,8 @@ UNREACHABLE_LIMIT_S: Final = 60.0
 """Seconds without an answer after which a host that has answered before stops the build."""
 UNREACHABLE_AT_START_S: Final = 10.0
 """The same for a host that has never answered: its address is probably wrong."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,87 @@ deferred.
 """
 
 
+class Sender:
+    """Sends requests under the quota. Safe to use from many threads.
+
+    A request is sent again after a 429, which delays all threads for its ``Retry-After``, and while the host does
+    not answer. Neither is an attempt. ``on_wait`` is called with the seconds of a 429.
+    """
+
+    def __init__(
+        self,
+        rate_limiter: RateLimiter,
+        on_wait: Callable[[float], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate_limiter = rate_limiter
+        self._on_wait = on_wait
+        self._clock = clock
+        self._random = random.Random()
+        self._silent_since_s: float | None = None
+        self._has_answered = False
+        self._requests = 0
+        self._counting = threading.Lock()
+
+    def send(self, request: Callable[[], R], on_retry: Callable[[str], None] = lambda _: None) -> tuple[R, float]:
+        """Return the first reply that is about the request itself, and how many seconds it took.
+
+        ``on_retry`` is called with the reason of each time that the request is sent again. Raises AccessRefused for
+        a 401, HostUnreachable when the host does not answer, QuotaExhausted, and Stopped when the build stops.
+        """
+        unreachable = 0
+        while True:
+            sent_s = self._rate_limiter.acquire()
+            with self._counting:
+                self._requests += 1
+            began_s = self._clock()
+            reply = request()
+            if isinstance(reply, wire.Unreachable):
+                unreachable += 1
+                on_retry(reply.reason)
+                self._wait_for_host(reply, unreachable)
+                continue
+            self._silent_since_s = None
+            self._has_answered = True
+            unreachable = 0
+            if isinstance(reply, wire.Throttled):
+                on_retry(f"429, Retry-After {reply.retry_after_s:g} s")
+                if self._rate_limiter.throttled(sent_s, reply.retry_after_s):
+                    self._on_wait(reply.retry_after_s)
+                continue
+            self._rate_limiter.answered()
+            if isinstance(reply, wire.Denied) and reply.http_status == 401:
+                raise AccessRefused(access_advice(reply.reason))
+            return reply, self._clock() - began_s
+
+    def pause_s(self, failures: int) -> float:
+        """Return the seconds to wait after this many failures: uniform from [0, min(60, 1 s doubled with each)]."""
+        ceiling_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(failures - 1, 10))
+        return self._random.uniform(0, ceiling_s)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises Stopped when the build stops meanwhile."""
+        self._rate_limiter.sleep(seconds)
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent so far."""
+        with self._counting:
+            return self._requests
+
+    def _wait_for_host(self, reply: wire.Unreachable, failures: int) -> None:
+        now_s = self._clock()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        limit_s = UNREACHABLE_LIMIT_S if self._has_answered else UNREACHABLE_AT_START_S
+        if now_s - self._silent_since_s > limit_s or reply.reason.startswith("TLS"):
+            raise HostUnreachable(
+                f"no answer from the source: {reply.reason}. Check the network, the address (the plan's url) and "
+                "any proxy; then run the same command again."
+            )
+        self.sleep(self.pause_s(failures))
+
+
 class Fetcher:
     """Fetches frames from ``source`` under the quota, with up to ``max_attempts`` requests for each.
 
@@ -75,17 +158,10 @@ class Fetcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
-        self._rate_limiter = rate_limiter
+        self._sender = Sender(rate_limiter, on_wait, clock)
         self._max_attempts = max_attempts
         self._on_retry = on_retry
-        self._on_wait = on_wait
         self._deadline_s = deadline_s
-        self._clock = clock
-        self._random = random.Random()
-        self._silent_since_s: float | None = None
-        self._has_answered = False
-        self._requests = 0
-        self._counting = threading.Lock()
 
     def fetch(
         self,
@@ -99,35 +175,16 @@ class Fetcher:
         Raises AccessRefused for a 401, HostUnreachable when the host does not answer, and Stopped when the build
         is stopping.
         """
-        unreachable = 0
         spent_s = 0.0
         # Counts of the answers that a retry may not improve: the same damaged bytes, or the same kind of error.
         repeats: collections.Counter[str] = collections.Counter()
         while True:
-            sent_s = self._rate_limiter.acquire()
-            with self._counting:
-                self._requests += 1
-            began_s = self._clock()
-            reply = self._source.get(request)
-            if isinstance(reply, wire.Unreachable):
-                unreachable += 1
-                self._on_retry(request, reply.reason)
-                self._wait_for_host(reply, unreachable)
-                continue
-            self._silent_since_s = None
-            self._has_answered = True
-            unreachable = 0
-            if isinstance(reply, wire.Throttled):
-                self._on_retry(request, f"429, Retry-After {reply.retry_after_s:g} s")
-                if self._rate_limiter.throttled(sent_s, reply.retry_after_s):
-                    self._on_wait(reply.retry_after_s)
-                continue
-            self._rate_limiter.answered()
+            reply, took_s = self._sender.send(
+                lambda: self._source.get(request), lambda reason: self._on_retry(request, reason)
+            )
             if isinstance(reply, wire.Denied):
-                if reply.http_status == 401:
-                    raise AccessRefused(access_advice(reply.reason))
                 return Refused(reply.reason)
-            spent_s += self._clock() - began_s
+            spent_s += took_s
             outcome, kind, allowed = self._judge(reply, request, masks)
             repeats[kind] += 1
             is_down = isinstance(reply, wire.Transient) and reply.camera_down
@@ -138,11 +195,11 @@ class Fetcher:
             attempts += 1
             if outcome.status in (Status.OK, Status.MISSING) or is_last:
                 return outcome
-            pause_s = self._random.uniform(0, _ceiling_s(attempts))
+            pause_s = self._sender.pause_s(attempts)
             if spent_s + pause_s > self._deadline_s:
                 return outcome
             self._on_retry(request, outcome.reason or "")
-            self._rate_limiter.sleep(pause_s)
+            self._sender.sleep(pause_s)
             spent_s += pause_s
 
     def close(self) -> None:
@@ -152,8 +209,7 @@ class Fetcher:
     @property
     def requests(self) -> int:
         """The number of requests sent so far."""
-        with self._counting:
-            return self._requests
+        return self._sender.requests
 
     def _judge(
         self, reply: wire.Reply, request: FrameRequest, masks: Sequence[Polygon]
@@ -183,23 +239,6 @@ class Fetcher:
             case _:
                 raise TypeError(f"unexpected reply {type(reply).__name__}")
 
-    def _wait_for_host(self, reply: wire.Unreachable, failures: int) -> None:
-        now_s = self._clock()
-        if self._silent_since_s is None:
-            self._silent_since_s = now_s
-        limit_s = UNREACHABLE_LIMIT_S if self._has_answered else UNREACHABLE_AT_START_S
-        if now_s - self._silent_since_s > limit_s or reply.reason.startswith("TLS"):
-            raise HostUnreachable(
-                f"no answer from the source: {reply.reason}. Check the network, the plan's url and "
-                "any proxy; then run the same build again to continue."
-            )
-        self._rate_limiter.sleep(self._random.uniform(0, _ceiling_s(failures)))
-
-
-def _ceiling_s(failures: int) -> float:
-    """Return the longest pause in seconds after this many failures."""
-    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(failures - 1, 10))
-
 
 def stored_frame(image: bytes, masks: Sequence[Polygon], request: FrameRequest, warning: str | None) -> Outcome:
     """Return the ``ok`` outcome for a received image: masked, measured and hashed. Raises jpeg.DamagedImage."""
@@ -220,5 +259,5 @@ def access_advice(reason: str) -> str:
         f"the API refuses the key ({reason}). Likely causes: the key is wrong or expired; it belongs to "
         "the other region (EU organisations use https://api2.eu.rhombussystems.com); the plan's "
         "auth.scheme does not fit it; or it may not see these cameras. Set RHOMBUS_API_KEY and run "
-        "the same build again."
+        "the same command again."
     )

@@ -172,7 +172,7 @@ def test_promise_10_an_unreachable_host_is_the_builds_failure(monkeypatch: pytes
         port = taken.getsockname()[1]
         source = RhombusSource(f"http://127.0.0.1:{port}", KEY)
         fetcher = Fetcher(source, RateLimiter(1000, 100, threading.Event()), 3, lambda *_: None)
-        with pytest.raises(HostUnreachable, match=r"no answer.*refused.*run the same build again"):
+        with pytest.raises(HostUnreachable, match=r"no answer.*refused.*run the same command again"):
             fetcher.fetch(REQUEST)
 
 

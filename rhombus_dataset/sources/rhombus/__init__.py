@@ -1,1 +1,1 @@
-"""Frames from the camera cloud, over HTTP."""
+"""Frames and lists from the camera cloud, over HTTP."""

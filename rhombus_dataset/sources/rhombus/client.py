@@ -1,4 +1,4 @@
-"""Frames from the camera cloud, or from another server with the same API, over HTTP.
+"""Frames and lists from the camera cloud, or from another server with the same API, over HTTP.
 
 ``requests`` reads the usual configuration of proxies, CA bundles and client certificates. The requests themselves
 use the ``urllib3`` pool that ``requests`` created, which takes half of the processor time.
@@ -11,7 +11,7 @@ import re
 import time
 import zlib
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import requests
 import urllib3
@@ -30,9 +30,12 @@ from rhombus_dataset import wire
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.sources.rhombus.http_pool import Adapter, Deadlines
+from rhombus_dataset.sources.rhombus.queries import Query
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Maximum length of a response. The largest expected one, a 100 megapixel JPEG in base64, is near 40 MB."""
+MAX_LIST_BYTES: Final = 32 * 1024 * 1024
+"""Maximum length of a response with a list: 10,000 cameras of 3 kB each. Parsed, it takes up to twenty times that."""
 _FAILURES: Final = (
     HTTPError,
     http.client.HTTPException,
@@ -45,6 +48,8 @@ _FAILURES: Final = (
 """What urllib3 and the parsers below it raise for a malformed response. A chunk size of -5 is a ValueError, for
 example. Whatever it is: it is the reply of one frame, and not the end of the build."""
 
+T = TypeVar("T")
+
 
 class _Secret(str):
     """A string whose ``repr`` is hidden, since some tracebacks print local variables."""
@@ -54,7 +59,7 @@ class _Secret(str):
 
 
 class RhombusSource:
-    """Fetches frames from the API at ``url``. Safe to use from several threads.
+    """Fetches frames and lists from the API at ``url``. Safe to use from several threads.
 
     ``scheme`` and ``org``: the headers x-auth-scheme and x-auth-org. ``timeout_s``: maximum seconds from the start
     of a request to the last byte of its response. ``connections``: maximum connections that are kept open.
@@ -109,28 +114,39 @@ class RhombusSource:
         except (OSError, requests.exceptions.RequestException) as error:
             raise UsageError(f"{self.url}: the connection settings are not valid: {error}") from None
         # Through a plain HTTP proxy, the request line has the full URL.
-        self._target = adapter.request_url(prepared, settings["proxies"])
+        target = adapter.request_url(prepared, settings["proxies"])
+        self._target = target.removesuffix(wire.EXACT_FRAME_PATH)
 
     def __repr__(self) -> str:
         return f"RhombusSource({self.url!r})"
 
     def get(self, request: FrameRequest) -> wire.Reply:
         """Return the reply to one attempt. Failures of the network and the server are replies, not exceptions."""
+        answer = self._send(wire.EXACT_FRAME_PATH, wire.request_body(request), MAX_BODY_BYTES)
+        return wire.frame_reply(answer, self._api_key)
+
+    def ask(self, query: Query[T]) -> T | wire.Failure:
+        """Return the result of one attempt of another call. Failures are replies, as those of :meth:`get`."""
+        answer = self._send(query.path, query.content, MAX_LIST_BYTES)
+        return query.read(answer, self._api_key) if isinstance(answer, wire.Answered) else answer
+
+    def _send(self, path: str, body: bytes, max_bytes: int) -> wire.Answered | wire.Failure:
+        """Send one request within the total timeout. Every response of the server passes through here."""
         call = self._deadlines.begin(self._timeout_s)
         try:
-            reply = self._exchange(request)
+            answer = self._exchange(path, body, max_bytes)
         finally:
             self._deadlines.end(call)
-        if call.overdue and not isinstance(reply, wire.Image):
+        if call.overdue and not isinstance(answer, wire.Answered):
             return wire.Transient("no whole answer within the time-out", camera_down=True)
-        return reply
+        return answer
 
-    def _exchange(self, request: FrameRequest) -> wire.Reply:
+    def _exchange(self, path: str, body: bytes, max_bytes: int) -> wire.Answered | wire.Failure:
         try:
             response = self._pool.urlopen(
                 "POST",
-                self._target,
-                body=wire.request_body(request),
+                self._target + path,
+                body=body,
                 headers=self._headers,
                 retries=False,
                 redirect=False,
@@ -141,7 +157,8 @@ class RhombusSource:
         except _FAILURES as error:
             return self._translate(error)
         try:
-            body = _decompressed(response.headers.get("Content-Encoding", ""), self._read(response))
+            encoding = response.headers.get("Content-Encoding", "")
+            content = _decompressed(encoding, self._read(response, max_bytes), max_bytes)
         except _Refused as error:
             response.close()
             return wire.Transient(str(error))
@@ -150,7 +167,7 @@ class RhombusSource:
             return self._translate(error, connected=True)
         response.release_conn()
         retry_after = response.headers.get("Retry-After")
-        return wire.parse_reply(response.status, body, retry_after, time.time(), self._api_key)
+        return wire.parse_answer(response.status, content, retry_after, time.time(), self._api_key)
 
     def close(self) -> None:
         """Close all connections. Requests in progress end like after a timeout."""
@@ -158,17 +175,17 @@ class RhombusSource:
         self._session.close()
 
     @staticmethod
-    def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+    def _read(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
         """Return the body as it was sent, still compressed. Raises _Refused for one that is too long."""
         length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and len(length) < 16 and int(length) <= MAX_BODY_BYTES:
+        if length.isdecimal() and len(length) < 16 and int(length) <= max_bytes:
             return response.read(decode_content=False)
-        body = response.read(MAX_BODY_BYTES + 1, decode_content=False)
-        if len(body) > MAX_BODY_BYTES:
-            raise _Refused(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+        body = response.read(max_bytes + 1, decode_content=False)
+        if len(body) > max_bytes:
+            raise _Refused(f"the answer is longer than {max_bytes} bytes")
         return body
 
-    def _translate(self, error: BaseException, connected: bool = False) -> wire.Reply:
+    def _translate(self, error: BaseException, connected: bool = False) -> wire.Failure:
         """Return the reply for an exception of the network or of the HTTP parser."""
         cause: BaseException = error
         if isinstance(error, MaxRetryError) and error.reason is not None:
@@ -191,7 +208,7 @@ class _Refused(Exception):
     """A body that is not read further. The text is the reason."""
 
 
-def _decompressed(encoding: str, body: bytes) -> bytes:
+def _decompressed(encoding: str, body: bytes, max_bytes: int) -> bytes:
     """Return the body without its compression. Raises _Refused for one that is too long or that is not known.
 
     No compression was asked for. A server or a proxy may use gzip all the same. The length is limited while the
@@ -205,11 +222,11 @@ def _decompressed(encoding: str, body: bytes) -> bytes:
     # 32 recognises the headers of gzip and of zlib, the two that these names stand for (RFC 9110, section 8.4.1).
     decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        plain = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+        plain = decompressor.decompress(body, max_bytes + 1)
     except zlib.error:
         raise _Refused("the compression of the answer is damaged") from None
-    if len(plain) > MAX_BODY_BYTES:
-        raise _Refused(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+    if len(plain) > max_bytes:
+        raise _Refused(f"the answer is longer than {max_bytes} bytes")
     if not decompressor.eof:
         raise _Refused("the answer ends inside its compression")
     return plain
