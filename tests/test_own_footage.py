@@ -31,7 +31,7 @@ def folder(tmp_path: Path, clips: list[Path]) -> Path:
         if len(clips) > 1:
             shutil.copy(clips[number], tmp_path / name)
         else:
-            write_video(tmp_path / name, [Fraction(i, 15) for i in range(300)])
+            write_video(tmp_path / name, [Fraction(i, 15) for i in range(300 - 60 * number)])
         os.utime(tmp_path / name, (1_780_000_000, 1_780_000_000))
     return tmp_path
 

@@ -15,16 +15,12 @@ import av
 
 from rhombus_dataset.config.yaml_text import yaml_text
 from rhombus_dataset.errors import InvalidFile, Problem, UsageError
+from rhombus_dataset.plan.first_plan import CameraFootage, first_plan, free_name, iso_utc, merged
 from rhombus_dataset.plan.values import check_zone
-from rhombus_dataset.sources.recordings.site import Site, SiteCamera
+from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.video_index import UnreadableVideo, read_index
 
 _LOCATION: Final = "home"
-_MOMENTS: Final = 500
-"""Frames of the starter plan, for all cameras together: enough to look at, and built in a minute."""
-_STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-"""Steps between the frames, in seconds, of which the smallest that gives at most _MOMENTS is taken."""
-
 _MIN_COVERAGE: Final = 0.6
 """Smallest share of footage in the times that have footage of any camera. A plan's windows are the same for all
 cameras: with less, about half of the frames would be missing."""
@@ -34,16 +30,6 @@ _SITE_HEAD: Final = """\
 # Cameras and their recordings. Check `tz` and each `start`: the time of a frame follows from them.
 # Write a plan for these cameras:   rhombus-dataset init plan.yaml --site {name}
 # Serve them like the cloud:        rhombus-dataset serve {name}
-"""
-_PLAN_HEAD: Final = """\
-# yaml-language-server: $schema=plan.schema.json
-# For completion in an editor:    rhombus-dataset schema > plan.schema.json
-# Count frames before building:   rhombus-dataset plan {name}
-# Build the dataset:              rhombus-dataset build {name} --out my-dataset
-"""
-_PLAN_TAIL: Final = """\
-# More to choose: views (crops), masks, splits, other strategies. See `rhombus-dataset init` without --site.
-# splits: {by: time, block: 1h, embargo: 5m, fractions: {train: 0.8, test: 0.2}}
 """
 
 
@@ -69,7 +55,7 @@ def site_text(videos: Sequence[Path], folder: Path, zone: str, name: str) -> str
     if problems:
         raise InvalidFile(problems)
     head = _SITE_HEAD.format(name=name)
-    covered_ms = sum(end - start for start, end in _merged(spans))
+    covered_ms = sum(end - start for start, end in merged(spans))
     if sum(end - start for start, end in spans) < _MIN_COVERAGE * len(spans) * covered_ms:
         head += _SHIFTED
         latest_ms = max(start for start, _ in spans)
@@ -77,11 +63,11 @@ def site_text(videos: Sequence[Path], folder: Path, zone: str, name: str) -> str
     cameras: list[dict[str, Any]] = []
     names: set[str] = set()
     for video, (start_ms, _) in zip(videos, spans, strict=True):
-        camera = _free_name(re.sub(r"[^A-Za-z0-9_.-]+", "-", video.stem).strip("-") or "camera", names)
+        camera = free_name(re.sub(r"[^A-Za-z0-9_.-]+", "-", video.stem).strip("-") or "camera", names)
         # As on the path: relative where the file is below the folder, so that both can be moved.
         path = video.absolute()
         shown = path.relative_to(folder.absolute()) if path.is_relative_to(folder.absolute()) else path
-        recording = {"path": str(shown), "start": _iso(start_ms)}
+        recording = {"path": str(shown), "start": iso_utc(start_ms)}
         cameras.append({"uuid": _uuid(camera), "name": camera, "location": _LOCATION, "recordings": [recording]})
     content = {"locations": [{"uuid": _uuid(_LOCATION), "name": _LOCATION, "tz": zone}], "cameras": cameras}
     return head + yaml_text(content)
@@ -95,33 +81,11 @@ def plan_text(site: Site, site_file: str, name: str) -> str:
     cameras = [camera for camera in site.cameras.values() if camera.recordings]
     if not cameras:
         raise UsageError(f"{site.path}: no camera has a recording")
-    spans = [(r.start_ms, int(r.end_ms)) for camera in cameras for r in camera.recordings]
-    content = {
-        "version": 1,
-        "name": "my-dataset",
-        "seed": 7,
-        "source": {"type": "recordings", "site": site_file},
-        "cameras": [{"uuid": c.uuid, "name": c.name, "timezone": c.timezone} for c in cameras],
-        "windows": [{"start": _iso(start_ms), "end": _iso(end_ms)} for start_ms, end_ms in _merged(spans)],
-        "sampling": {"strategy": "interval", "every": f"{_step_s(cameras)}s"},
-    }
-    return _PLAN_HEAD.format(name=name) + yaml_text(content) + _PLAN_TAIL
-
-
-def _step_s(cameras: Sequence[SiteCamera]) -> int:
-    footage_s = float(sum(r.duration_ms * r.repeat for c in cameras for r in c.recordings)) / 1000
-    return next((step for step in _STEPS_S if footage_s / step <= _MOMENTS), _STEPS_S[-1])
-
-
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return spans of time in order, with those joined that overlap or touch."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
+    found = [
+        CameraFootage(c.uuid, c.name, c.timezone, c.location, [(r.start_ms, int(r.end_ms)) for r in c.recordings])
+        for c in cameras
+    ]
+    return first_plan({"type": "recordings", "site": site_file}, found, name)
 
 
 def _span_ms(video: Path) -> tuple[int, int]:
@@ -142,21 +106,6 @@ def _created_ms(video: Path) -> int | None:
     return None
 
 
-def _iso(utc_ms: int) -> str:
-    """Return a time as a plan writes it, in UTC, to the millisecond where it is not a whole second."""
-    moment = dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC)
-    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
-
-
 def _uuid(name: str) -> str:
     """Return 22 characters that depend on the name only: the same file gives the same camera."""
     return base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest())[:22].decode()
-
-
-def _free_name(name: str, used: set[str]) -> str:
-    free, number = name[:80], 1
-    while free in used:
-        number += 1
-        free = f"{name[:80]}-{number}"
-    used.add(free)
-    return free

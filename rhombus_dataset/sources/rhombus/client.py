@@ -35,7 +35,7 @@ from rhombus_dataset.sources.rhombus.queries import Query
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Maximum length of a response. The largest expected one, a 100 megapixel JPEG in base64, is near 40 MB."""
 MAX_LIST_BYTES: Final = 32 * 1024 * 1024
-"""Maximum length of a response with a list: 10,000 cameras of 3 kB each. Parsed, it takes up to twenty times that."""
+"""Maximum length of a response with a list: 10,000 cameras of 3 kB. Parsed, it takes up to 20 times that."""
 _FAILURES: Final = (
     HTTPError,
     http.client.HTTPException,

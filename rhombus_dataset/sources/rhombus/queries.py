@@ -1,8 +1,8 @@
 """The calls that describe cameras: their list, their locations, and when they have footage.
 
-A reply is not trusted. Only the fields below are read; their types, numbers and lengths are checked, and every text
-passes through ``wire.outside_text``. A wrong reply becomes a ``Rejected`` that names the field; a reply that reports
-an error becomes a ``Transient``.
+A reply is not trusted. Only the fields below are read. Their types, numbers and lengths are checked, and every text
+passes through ``wire.outside_text``. A wrong reply becomes a ``Rejected`` that names the field. A reply that
+reports an error becomes a ``Transient``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,111 @@
+"""A first plan for cameras whose footage is known: all of them, all of their footage, a few hundred frames."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rhombus_dataset.config.yaml_text import yaml_text
+
+_MOMENTS: Final = 500
+"""Frames of the plan, for all cameras together: enough to look at, and built in a minute."""
+_STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+"""Steps between the frames, in seconds, of which the smallest that gives at most _MOMENTS is taken."""
+_SEAMS_MS: Final = (2_000, 60_000, 600_000, 3_600_000, 86_400_000, 7 * 86_400_000)
+"""Gaps in milliseconds below which two spans of footage become one window: the first that gives at most _WINDOWS.
+Gaps below 2 s are where two files of a recording meet."""
+_WINDOWS: Final = 50
+"""Maximum windows of the plan: more could not be edited by hand."""
+
+_HEAD: Final = """\
+# yaml-language-server: $schema=plan.schema.json
+# For completion in an editor:    rhombus-dataset schema > plan.schema.json
+# Count frames before building:   rhombus-dataset plan {path}
+# Build the dataset:              rhombus-dataset build {path} --out my-dataset
+"""
+_TAIL: Final = """\
+# More to choose: views (crops), masks, splits, other strategies. `rhombus-dataset init` writes an example of each.
+# splits: {by: time, block: 1h, embargo: 5m, fractions: {train: 0.8, test: 0.2}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFootage:
+    """A camera and its footage. ``spans_ms``: start and end of each span, UTC milliseconds; they may overlap."""
+
+    uuid: str
+    name: str
+    timezone: str
+    location: str | None
+    spans_ms: Sequence[tuple[int, int]]
+
+
+def first_plan(
+    source: dict[str, Any], cameras: Sequence[CameraFootage], path: str, notes: Sequence[str] = ()
+) -> str:
+    """Return a plan for ``cameras`` and all of their footage.
+
+    ``source`` is the section of that name. ``path`` names the plan in its comments. ``notes``: more lines for a
+    person to read, at the top.
+    """
+    names: set[str] = set()
+    entries: list[dict[str, str]] = []
+    for camera in cameras:
+        entry = {"uuid": camera.uuid, "name": free_name(camera.name, names), "timezone": camera.timezone}
+        entries.append(entry | ({"location": camera.location} if camera.location else {}))
+    content = {
+        "version": 1,
+        "name": "my-dataset",
+        "seed": 7,
+        "source": source,
+        "cameras": entries,
+        "windows": [{"start": iso_utc(start), "end": iso_utc(end)} for start, end in _windows_ms(cameras)],
+        "sampling": _sampling(cameras),
+    }
+    head = _HEAD.format(path=path) + "".join(f"# {note}\n" for note in notes)
+    return head + yaml_text(content) + _TAIL
+
+
+def _windows_ms(cameras: Sequence[CameraFootage]) -> list[tuple[int, int]]:
+    spans = [span for camera in cameras for span in camera.spans_ms]
+    for seam_ms in _SEAMS_MS:
+        if len(windows := merged(spans, seam_ms)) <= _WINDOWS:
+            return windows
+    return [(windows[0][0], windows[-1][1])]
+
+
+def _sampling(cameras: Sequence[CameraFootage]) -> dict[str, Any]:
+    footage_s = sum(end - start for camera in cameras for start, end in merged(camera.spans_ms)) / 1000
+    for step_s in _STEPS_S:
+        if footage_s / step_s <= _MOMENTS:
+            return {"strategy": "interval", "every": f"{step_s}s"}
+    return {"strategy": "stratified", "frames": _MOMENTS, "min_gap": "30s"}
+
+
+def merged(spans: Sequence[tuple[int, int]], seam_ms: int = 0) -> list[tuple[int, int]]:
+    """Return spans of time in order, with those joined that overlap, touch, or are less than ``seam_ms`` apart."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1] + max(seam_ms, 1):
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def iso_utc(utc_ms: int) -> str:
+    """Return a time as a plan writes it, in UTC, to the millisecond where it is not a whole second."""
+    moment = dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC)
+    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def free_name(name: str, used: set[str]) -> str:
+    """Return the name, or the name with the first number that is free, and add it to ``used``."""
+    free, number = name[:80].strip(), 1
+    while free in used:
+        number += 1
+        free = f"{name[:80].strip()}-{number}"
+    used.add(free)
+    return free
