@@ -144,7 +144,7 @@ def test_schemathesis_finds_no_server_error(demo_url: str, record_property: Reco
         operation: Any = result.ok()  # type: ignore[union-attr]
         for mode in schemathesis.GenerationMode:
 
-            @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
             @given(operation.as_strategy(generation_mode=mode))
             def check(case: schemathesis.Case[Any]) -> None:
                 nonlocal tried

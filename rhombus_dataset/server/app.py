@@ -1,4 +1,4 @@
-"""The endpoints of the API for a site, with the responses and errors that the cloud documents."""
+"""The application: authentication, rate limit and errors as the cloud has them, and the endpoint of frames."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rhombus_dataset.frame import FrameRequest
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
 from rhombus_dataset.server.connections import connection_of
 from rhombus_dataset.server.faults import Bucket, Faults, faulty, too_many
+from rhombus_dataset.server.lists import add_lists
 from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.source import RecordingsSource
 
@@ -101,9 +102,13 @@ def create_app(site: Site) -> FastAPI:
         if not scheme_known or (keys and not any(matches)):
             raise _NoKeyError
 
+    def refusal() -> Response | None:
+        retry_after_s = None if bucket is None else bucket.take()
+        return None if retry_after_s is None else too_many(retry_after_s)
+
     app = FastAPI(
         title="Camera cloud API, served from recordings",
-        description="Answers getExactFrameData from video files on this machine.",
+        description="Answers with frames of video files on this machine, and describes their cameras.",
         version="1",
         # Errors have the format of the API. With a default, FastAPI does not add its own 422.
         responses={
@@ -125,8 +130,8 @@ def create_app(site: Site) -> FastAPI:
         request = _frame_request(body)
         if isinstance(request, str):
             return _error(400, request)
-        if bucket is not None and (retry_after_s := bucket.take()) is not None:
-            return too_many(retry_after_s)
+        if (refused := refusal()) is not None:
+            return refused
 
         async def answer() -> Response:
             async with limiter:
@@ -137,6 +142,7 @@ def create_app(site: Site) -> FastAPI:
         fault = faults.next(request)
         return await (answer() if fault is None else faulty(fault, answer))
 
+    add_lists(app, site, authenticated, refusal)
     _add_limits_and_errors(app)
     return app
 
@@ -146,7 +152,8 @@ def _add_limits_and_errors(app: FastAPI) -> None:
 
     @app.middleware("http")
     async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "")
+        has_body = "transfer-encoding" in request.headers  # without either header, a request has no body
+        length = request.headers.get("content-length", "" if has_body else "0")
         if request.method == "POST" and (not length.isdecimal() or len(length) > 9):
             return _error(411, "a request needs a Content-Length")
         if length.isdecimal() and int(length[:12]) > MAX_BODY_BYTES:

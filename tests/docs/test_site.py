@@ -148,7 +148,7 @@ def test_every_fault_is_described(site: Path) -> None:
 
 
 def test_every_key_of_a_site_file_is_described(site: Path) -> None:
-    for model in ("_SiteFile", "_Location", "_Camera", "_Video", "_Scene", "SiteQuota", "InjectedFault"):
+    for model in ("_SiteFile", "SiteLocation", "_Camera", "_Video", "_Scene", "SiteQuota", "InjectedFault"):
         for key in getattr(site_file, model).model_fields:
             assert re.search(rf"<code>[^<]*\b{key}\b", text_of(site, "server")), f"{model}.{key}"
 

@@ -27,7 +27,9 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Location(_Model):
+class SiteLocation(_Model):
+    """A location of the site. ``tz``: IANA time zone of its cameras."""
+
     uuid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
     name: Text
     tz: Zone
@@ -120,11 +122,15 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class SiteCamera:
-    """A camera of the site. Its ``recordings`` are in order of time and do not overlap."""
+    """A camera of the site. Its ``recordings`` are in order of time and do not overlap.
+
+    ``location``: name of its location.
+    """
 
     uuid: str
     name: str
     location: str
+    location_uuid: str
     timezone: str
     recordings: tuple[Recording, ...]
 
@@ -139,13 +145,14 @@ class SiteCamera:
 
 @dataclass(frozen=True)
 class Site:
-    """The content of a site file. ``cameras`` by UUID without facet.
+    """The content of a site file. ``cameras`` by UUID without facet; ``locations`` in the order of the file.
 
     ``quota``, ``faults`` and ``fault_seed`` apply to the server only, not to a source of type ``recordings``.
     """
 
     path: Path
     api_keys: tuple[str, ...]
+    locations: tuple[SiteLocation, ...]
     cameras: dict[str, SiteCamera]
     footage: Footage
     quota: SiteQuota | None = None
@@ -193,6 +200,7 @@ class SiteReader:
         return Site(
             self._path,
             tuple(top.api_keys),
+            tuple({location.uuid: location for location in locations.values()}.values()),
             cameras,
             self._footage,
             top.quota,
@@ -200,15 +208,15 @@ class SiteReader:
             top.fault_seed,
         )
 
-    def _locations(self, raw: Any) -> dict[str, _Location]:
-        found: dict[str, _Location] = {}
+    def _locations(self, raw: Any) -> dict[str, SiteLocation]:
+        found: dict[str, SiteLocation] = {}
         for i, value in enumerate(_as_list(raw)):
-            location = self._check.valid(("locations", i), _Location, value)
+            location = self._check.valid(("locations", i), SiteLocation, value)
             if location is not None:
                 found[location.name] = found[location.uuid] = location
         return found
 
-    def _camera(self, path: FieldPath, raw: Any, locations: dict[str, _Location]) -> SiteCamera | None:
+    def _camera(self, path: FieldPath, raw: Any, locations: dict[str, SiteLocation]) -> SiteCamera | None:
         camera = self._check.valid(path, _Camera, raw)
         if camera is None:
             return None
@@ -229,7 +237,9 @@ class SiteReader:
                 self._refuse(
                     place, f"starts before the end of the recording that starts at {_iso(before.start_ms)}"
                 )
-        return SiteCamera(camera.uuid, camera.name, location.name, location.tz, tuple(r for r, _ in found))
+        return SiteCamera(
+            camera.uuid, camera.name, location.name, location.uuid, location.tz, tuple(r for r, _ in found)
+        )
 
     def _recording(self, path: FieldPath, raw: Any, zone: str) -> Recording | None:
         kinds = [kind for key, kind in _KINDS.items() if isinstance(raw, dict) and key in raw]

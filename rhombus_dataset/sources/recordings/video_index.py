@@ -37,7 +37,7 @@ class UnreadableVideo(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Display times of the frames of a video, and its packets.
+    """Display times of the frames of a video, its packets, and its size in pixels.
 
     ``pts``: int64, (frames,), display times, ascending, in units of ``time_base`` seconds; time 0 of the video is
     the first one. ``end_pts``: end of the last frame. ``sorted_packets``: int64, (packets, 3): pts, size in bytes
@@ -52,6 +52,8 @@ class Index:
     sorted_packets: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64]
     damaged: frozenset[int]
+    width_px: int
+    height_px: int
 
     @property
     def duration_ms(self) -> Fraction:
@@ -98,6 +100,7 @@ def read_index(path: Path) -> Index:
             )
             time_base = Fraction(stream.time_base or 1)
             average_rate = stream.average_rate
+            size_px = stream.codec_context.width, stream.codec_context.height
             # AVI has no display times. They follow from the order of packets only if there are no B-frames.
             is_unordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     except (OSError, av.error.FFmpegError) as error:
@@ -123,6 +126,8 @@ def read_index(path: Path) -> Index:
         sorted_packets=np.stack([packets["pts"][by_pts], packets["size"][by_pts], by_pts], axis=1),
         keys=np.stack([packets["pts"][keys], seek_dts[keys], keys], axis=1)[np.argsort(packets["pts"][keys])],
         damaged=frozenset(np.flatnonzero(packets["is_corrupt"]).tolist()),
+        width_px=size_px[0],
+        height_px=size_px[1],
     )
 
 
