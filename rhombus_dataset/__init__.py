@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rhombus_dataset.api import info as info
     from rhombus_dataset.api import init as init
     from rhombus_dataset.api import init_site as init_site
+    from rhombus_dataset.api import list_cameras as list_cameras
     from rhombus_dataset.api import preview as preview
     from rhombus_dataset.api import report as report
     from rhombus_dataset.api import schedule_of as schedule_of
@@ -34,6 +35,7 @@ __all__ = [
     "info",
     "init",
     "init_site",
+    "list_cameras",
     "open_dataset",
     "preview",
     "report",

@@ -12,7 +12,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from rhombus_dataset.errors import UsageError
+
 if TYPE_CHECKING:
+    from rhombus_dataset.building.camera_list import CameraList
     from rhombus_dataset.building.erase_frames import ErasureOutcome
     from rhombus_dataset.building.outcome import BuildOutcome
     from rhombus_dataset.dataset import Dataset
@@ -39,15 +42,25 @@ def validate(plan: StrPath) -> Plan:
     return checked
 
 
-def init(path: StrPath, *, site: StrPath | None = None) -> Path:
+def init(
+    path: StrPath, *, site: StrPath | None = None, url: str | None = None, progress: TextIO | None = None
+) -> Path:
     """Write a commented starter plan and return its path.
 
-    With ``site``, a site file: a plan for its cameras, with their time zones and all of their footage. Raises
-    UsageError where a file of that name exists, and InvalidFile for the site file.
+    With ``site``, a site file: a plan for its cameras, with their time zones and all of their footage. With
+    ``url``, the address of a camera cloud: the same for its cameras, see :func:`list_cameras`. Raises UsageError
+    where a file of that name exists, InvalidFile for the site file, and the errors of :func:`list_cameras`.
     """
-    from rhombus_dataset.plan.template import starter_plan, write_new
+    from rhombus_dataset.plan.template import refuse_existing, starter_plan, write_new
 
     file = Path(path)
+    refuse_existing(file)
+    if site is not None and url is not None:
+        raise UsageError("site and url: a plan has one source, so give one of them")
+    if url is not None:
+        from rhombus_dataset.building.camera_list import plan_of_cameras
+
+        return write_new(file, plan_of_cameras(list_cameras(url, progress=progress), str(path)))
     if site is None:
         return write_new(file, starter_plan())
     from rhombus_dataset.sources.recordings.own_footage import plan_text
@@ -69,6 +82,23 @@ def init_site(videos: Sequence[StrPath], path: StrPath, *, timezone: str = "UTC"
 
     file = Path(path)
     return write_new(file, site_text([Path(video) for video in videos], file.parent, timezone, str(path)))
+
+
+def list_cameras(source: StrPath, *, progress: TextIO | None = None) -> CameraList:
+    """Return the cameras of a camera cloud, with their time zones and when each has footage.
+
+    ``source`` is an address such as ``https://api2.rhombussystems.com``, or a plan: its address, authentication and
+    limits are then used. Sends two requests, and one for each camera. Notes about long waits are written to
+    ``progress``. The API key comes from the environment, as for :func:`build`.
+
+    Raises UsageError, InvalidFile, AccessRefused, HostUnreachable, QuotaExhausted, and SourceFailing for a server
+    that does not list its cameras. A camera whose footage cannot be learnt raises nothing: it has a ``problem``.
+    """
+    from rhombus_dataset.building.camera_list import fetch_camera_list
+    from rhombus_dataset.building.progress import ProgressDisplay
+
+    with ProgressDisplay(progress) as display:
+        return fetch_camera_list(str(source), display.on_note, _now_ms())
 
 
 def schedule_of(plan: StrPath) -> Schedule:

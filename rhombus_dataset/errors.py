@@ -7,7 +7,7 @@
     ├── BuildError           the build cannot continue                                   exit 1
     │   ├── AccessRefused    the API refuses the key
     │   ├── HostUnreachable  no connection to the API at all
-    │   ├── SourceFailing    the API answers, but returns hardly any frame
+    │   ├── SourceFailing    the API answers, but not with what was asked for
     │   ├── OtherDataset     the folder holds another plan's dataset
     │   └── StorageError     the disk is full, read-only or not mounted
     └── DatasetError         a dataset on disk is damaged or incomplete                  exit 1
@@ -107,7 +107,7 @@ class HostUnreachable(BuildError):
 
 
 class SourceFailing(BuildError):
-    """The API answers, but returns hardly any frame. Continuing would waste the quota."""
+    """The API answers, but not with what was asked for: hardly any frame, or no list of cameras."""
 
 
 class QuotaExhausted(BuildError):

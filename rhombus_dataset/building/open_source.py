@@ -1,13 +1,20 @@
-"""Open the source that a plan names."""
+"""Open the source that a plan names, or a camera cloud by its address."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhombus_dataset.errors import MissingExtra, UsageError
+from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan, RecordingsSource, RhombusSource, check_encrypted, check_url
 from rhombus_dataset.sources import FrameSource
+
+if TYPE_CHECKING:
+    from rhombus_dataset.plan.model import Limits
+    from rhombus_dataset.sources.rhombus import client
 
 
 @contextlib.contextmanager
@@ -16,6 +23,7 @@ def open_source(plan: Plan, url: str | None) -> Iterator[FrameSource]:
 
     The API key comes from the environment. Raises UsageError, InvalidFile for a wrong site file, and MissingExtra.
     """
+    source: FrameSource
     match plan.source:
         case RhombusSource():
             source = _camera_cloud(plan.source, url)
@@ -27,7 +35,27 @@ def open_source(plan: Plan, url: str | None) -> Iterator[FrameSource]:
         yield source
 
 
-def _camera_cloud(described: RhombusSource, url: str | None) -> FrameSource:
+@contextlib.contextmanager
+def open_camera_cloud(target: str, now_ms: int) -> Iterator[tuple[client.RhombusSource, Limits]]:
+    """Open the camera cloud at an address, or the one that a plan names, and close it at the end.
+
+    Yields it with the limits of its requests: the plan's, or the default ones. ``now_ms``: UTC epoch milliseconds.
+    The API key comes from the environment. Raises UsageError, and InvalidFile for a wrong plan.
+    """
+    if "://" in target:
+        described, url = RhombusSource(type="rhombus"), target
+    elif not Path(target).exists():
+        raise UsageError(f"{target}: expected a plan, or an address such as https://api2.rhombussystems.com")
+    else:
+        plan = load_plan(Path(target), now_ms=now_ms)
+        if isinstance(plan.source, RecordingsSource):
+            raise UsageError(f"{target}: this plan reads recordings. Its cameras are in {plan.source.site}")
+        described, url = plan.source, plan.source.url
+    with contextlib.closing(_camera_cloud(described, url)) as source:
+        yield source, described.limits
+
+
+def _camera_cloud(described: RhombusSource, url: str | None) -> client.RhombusSource:
     from rhombus_dataset.sources.rhombus import client, credentials
 
     address = described.url

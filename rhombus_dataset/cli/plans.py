@@ -12,13 +12,41 @@ from rhombus_dataset.cli.group import PATH, echo, example, json_option, main, pr
 
 
 @main.command(epilog=example("init plan.yaml --site site.yaml"))
-@click.argument("path", type=PATH, default=Path("plan.yaml"))
+@click.argument("path", type=PATH, required=False)
 @click.option("--site", type=PATH, help="Site file: write a plan for its cameras and all of their footage.")
-def init(path: Path, site: Path | None) -> None:
-    """Write a starter plan to PATH."""
+@click.option("--url", help="Base address of the API: write a plan for its cameras and all of their footage.")
+@click.option("--out", type=PATH, help="Another way to give PATH.")
+def init(path: Path | None, site: Path | None, url: str | None, out: Path | None) -> None:
+    """Write a starter plan to PATH.
+
+    PATH is by default plan.yaml.
+    """
     from rhombus_dataset import api
 
-    echo(f"{api.init(path, site=site)}: starter plan written. Edit it, then run: rhombus-dataset plan {path}")
+    if path is not None and out is not None:
+        raise click.UsageError(f"PATH and --out: give one of them, got {path} and {out}")
+    file = path or out or Path("plan.yaml")
+    written = api.init(file, site=site, url=url, progress=sys.stderr)
+    echo(f"{written}: starter plan written. Edit it, then run: rhombus-dataset plan {file}")
+
+
+@main.command(epilog=example("cameras https://api2.rhombussystems.com"))
+@click.argument("source", metavar="PLAN_OR_URL")
+@json_option
+def cameras(source: str, as_json: bool) -> None:
+    """List the cameras of a camera cloud, and their footage.
+
+    PLAN_OR_URL is the base address of the API, or a plan with an address, authentication and limits. Times are the
+    camera's local times. The last footage is `now` if it is less than two minutes old: the cloud does not know more
+    yet.
+    """
+    from rhombus_dataset import api
+
+    found = api.list_cameras(source, progress=sys.stderr)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        echo(found.to_text())
 
 
 @main.group()

@@ -62,10 +62,15 @@ def starter_plan() -> str:
     return _STARTER
 
 
-def write_new(path: Path, text: str) -> Path:
-    """Write a file that does not exist yet, and return its path. Raises UsageError if it exists, StorageError."""
+def refuse_existing(path: Path) -> None:
+    """Raise UsageError if the file exists."""
     if path.exists():
         raise UsageError(f"{path}: exists already and was not changed: choose another name")
+
+
+def write_new(path: Path, text: str) -> Path:
+    """Write a file that does not exist yet, and return its path. Raises UsageError if it exists, StorageError."""
+    refuse_existing(path)
     make_folders(path.parent)
     remove_leftovers(path)
     write_file(path, text.encode())
