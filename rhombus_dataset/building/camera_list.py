@@ -122,7 +122,7 @@ class CameraList:
             return "none", "none"
         zone = zoneinfo.ZoneInfo(camera.timezone or "UTC")
         first, last = (
-            dt.datetime.fromtimestamp(utc_ms / 1000, zone).strftime("%Y-%m-%d %H:%M %z")
+            dt.datetime.fromtimestamp(utc_ms / 1000, zone).strftime("%Y-%m-%d %H:%M:%S %z")
             for utc_ms in (camera.spans_ms[0][0], camera.spans_ms[-1][1])
         )
         return first, "now" if camera.spans_ms[-1][1] >= self.now_ms - UNKNOWN_MS else last
@@ -149,17 +149,15 @@ def fetch_camera_list(target: str, on_note: Callable[[str], None], now_ms: int) 
                 seconds = len(states) / limits.requests_per_second
                 on_note(f"{len(states):,} cameras: their footage takes about {seconds:,.0f} s")
             footage = list(_footage_of(sender, source, [state.uuid for state in states], now_ms))
-        zones = zoneinfo.available_timezones()
         cameras = []
         for state, (spans_ms, problem) in zip(states, footage, strict=True):
             place = locations.get(state.locationUuid or "")
-            zone = place.tz if place is not None and place.tz in zones else None
             cameras.append(
                 ListedCamera(
                     uuid=state.uuid,
                     name=state.name or state.uuid,
                     location=(place.name or None) if place is not None else None,
-                    timezone=zone,
+                    timezone=place.tz if place is not None and _is_zone(place.tz) else None,
                     connection_status=state.connectionStatus or None,
                     spans_ms=spans_ms,
                     problem=problem,
@@ -194,6 +192,14 @@ def plan_of_cameras(listed: CameraList, path: str) -> str:
     return first_plan({"type": "rhombus", "url": listed.url}, cameras, path, notes)
 
 
+def _is_zone(name: str | None) -> bool:
+    """Return whether this machine's database has an IANA time zone of this name."""
+    try:
+        return name is not None and bool(zoneinfo.ZoneInfo(name).key)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
@@ -212,18 +218,12 @@ def _quota_explained(url: str) -> Iterator[None]:
 
 def _ask(sender: Sender, source: RhombusSource, query: queries.Query[T]) -> T:
     """Return the result of a call. Raises AccessRefused and SourceFailing."""
-    advice = "Check that this is the address of the API, and run the same command again later."
     for attempt in range(1, ATTEMPTS + 1):
         result, _ = sender.send(lambda: source.ask(query))
         match result:
             case wire.Denied(reason=reason):
                 raise AccessRefused(access_advice(reason))
             case wire.Rejected(reason=reason):
-                if reason.startswith(("HTTP 404", "HTTP 405")):
-                    advice = (
-                        "This server does not list its cameras. Check the address. If it is right, write a plan with "
-                        "their UUIDs by hand: rhombus-dataset init plan.yaml"
-                    )
                 break
             case wire.Transient(reason=reason):
                 if attempt < ATTEMPTS:
@@ -232,7 +232,13 @@ def _ask(sender: Sender, source: RhombusSource, query: queries.Query[T]) -> T:
                 raise TypeError("the sender does not return these")
             case _:
                 return result
-    raise SourceFailing(f"{source.url}{query.path}: {reason} ({counted(attempt, 'attempt')}). {advice}")
+    advice = "Check that this is the address of the API, or run the same command again later."
+    if reason.startswith(("HTTP 404", "HTTP 405")):
+        advice = (
+            "This server does not list its cameras. Check the address. If it is right, write a plan with the UUIDs "
+            "of your cameras by hand: rhombus-dataset init plan.yaml"
+        )
+    raise SourceFailing(f"{source.url}{query.path}: {reason}. {advice}")
 
 
 def _footage_of(

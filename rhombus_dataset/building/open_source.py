@@ -45,7 +45,9 @@ def open_camera_cloud(target: str, now_ms: int) -> Iterator[tuple[client.Rhombus
     if "://" in target:
         described, url = RhombusSource(type="rhombus"), target
     elif not Path(target).exists():
-        raise UsageError(f"{target}: expected a plan, or an address such as https://api2.rhombussystems.com")
+        raise UsageError(
+            f"{target}: no such file: expected a plan, or an address such as https://api2.rhombussystems.com"
+        )
     else:
         plan = load_plan(Path(target), now_ms=now_ms)
         if isinstance(plan.source, RecordingsSource):

@@ -16,6 +16,9 @@ _STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _SEAMS_MS: Final = (2_000, 60_000, 600_000, 3_600_000, 86_400_000, 7 * 86_400_000)
 """Gaps in milliseconds below which two spans of footage become one window: the first that gives at most _WINDOWS.
 Gaps below 2 s are where two files of a recording meet."""
+MIN_COVERAGE: Final = 0.6
+"""Smallest usual share of footage in the windows. A plan's windows are the same for all cameras: with less, about
+half of the frames would be missing."""
 _WINDOWS: Final = 50
 """Maximum windows of the plan: more could not be edited by hand."""
 
@@ -29,6 +32,10 @@ _TAIL: Final = """\
 # More to choose: views (crops), masks, splits, other strategies. `rhombus-dataset init` writes an example of each.
 # splits: {by: time, block: 1h, embargo: 5m, fractions: {train: 0.8, test: 0.2}}
 """
+_SPARSE: Final = (
+    "The cameras have footage at different times, in {share:.0%} of the windows: the other frames will be missing. "
+    "Narrow the windows."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +62,19 @@ def first_plan(
     for camera in cameras:
         entry = {"uuid": camera.uuid, "name": free_name(camera.name, names), "timezone": camera.timezone}
         entries.append(entry | ({"location": camera.location} if camera.location else {}))
+    windows_ms = _windows_ms(cameras)
+    planned_s = len(cameras) * _length_s(windows_ms)
+    share = sum(_length_s(merged(camera.spans_ms)) for camera in cameras) / planned_s
+    if share < MIN_COVERAGE:
+        notes = [*notes, _SPARSE.format(share=share)]
     content = {
         "version": 1,
         "name": "my-dataset",
         "seed": 7,
         "source": source,
         "cameras": entries,
-        "windows": [{"start": iso_utc(start), "end": iso_utc(end)} for start, end in _windows_ms(cameras)],
-        "sampling": _sampling(cameras),
+        "windows": [{"start": iso_utc(start), "end": iso_utc(end)} for start, end in windows_ms],
+        "sampling": _sampling(planned_s),
     }
     head = _HEAD.format(path=path) + "".join(f"# {note}\n" for note in notes)
     return head + yaml_text(content) + _TAIL
@@ -76,12 +88,16 @@ def _windows_ms(cameras: Sequence[CameraFootage]) -> list[tuple[int, int]]:
     return [(windows[0][0], windows[-1][1])]
 
 
-def _sampling(cameras: Sequence[CameraFootage]) -> dict[str, Any]:
-    footage_s = sum(end - start for camera in cameras for start, end in merged(camera.spans_ms)) / 1000
+def _sampling(planned_s: float) -> dict[str, Any]:
+    """Return the strategy for this many seconds of windows, of all cameras together."""
     for step_s in _STEPS_S:
-        if footage_s / step_s <= _MOMENTS:
+        if planned_s / step_s <= _MOMENTS:
             return {"strategy": "interval", "every": f"{step_s}s"}
-    return {"strategy": "stratified", "frames": _MOMENTS, "min_gap": "30s"}
+    return {"strategy": "stratified", "frames": _MOMENTS, "min_gap": "30s", "top_up": True}
+
+
+def _length_s(spans_ms: Sequence[tuple[int, int]]) -> float:
+    return sum(end - start for start, end in spans_ms) / 1000
 
 
 def merged(spans: Sequence[tuple[int, int]], seam_ms: int = 0) -> list[tuple[int, int]]:

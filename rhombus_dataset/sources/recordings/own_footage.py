@@ -15,15 +15,12 @@ import av
 
 from rhombus_dataset.config.yaml_text import yaml_text
 from rhombus_dataset.errors import InvalidFile, Problem, UsageError
-from rhombus_dataset.plan.first_plan import CameraFootage, first_plan, free_name, iso_utc, merged
+from rhombus_dataset.plan.first_plan import MIN_COVERAGE, CameraFootage, first_plan, free_name, iso_utc, merged
 from rhombus_dataset.plan.values import check_zone
 from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.video_index import UnreadableVideo, read_index
 
 _LOCATION: Final = "home"
-_MIN_COVERAGE: Final = 0.6
-"""Smallest share of footage in the times that have footage of any camera. A plan's windows are the same for all
-cameras: with less, about half of the frames would be missing."""
 _SHIFTED: Final = "# The times that the files name are far apart, so all recordings start at the latest of them.\n"
 
 _SITE_HEAD: Final = """\
@@ -56,7 +53,7 @@ def site_text(videos: Sequence[Path], folder: Path, zone: str, name: str) -> str
         raise InvalidFile(problems)
     head = _SITE_HEAD.format(name=name)
     covered_ms = sum(end - start for start, end in merged(spans))
-    if sum(end - start for start, end in spans) < _MIN_COVERAGE * len(spans) * covered_ms:
+    if sum(end - start for start, end in spans) < MIN_COVERAGE * len(spans) * covered_ms:
         head += _SHIFTED
         latest_ms = max(start for start, _ in spans)
         spans = [(latest_ms, latest_ms + end - start) for start, end in spans]
