@@ -321,4 +321,4 @@ class Plan(Model):
     sampling: Sampling = Field(description="How the moments are chosen.")
     splits: Splits | None = Field(None, description="Division into splits. Default: one split, `all`.")
     dedup: Dedup | None = Field(None, description="Near-duplicates. Default: they are not searched for.")
-    output: Output = Field(Output(), description="How the dataset is stored.")
+    output: Output = Field(Output(), description="Format of the images, and size of the shards.")

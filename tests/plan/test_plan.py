@@ -298,5 +298,28 @@ def test_the_schema_takes_what_is_valid_and_refuses_what_is_not(tmp_path: Path) 
     assert {"seed", "sampling"} <= set(ten)
 
 
+def test_every_field_of_the_schema_has_a_description() -> None:
+    """A description of its own, beside a reference too: editors show it at the key."""
+    described = 0
+
+    def walk(place: str, value: Any) -> None:
+        nonlocal described
+        if isinstance(value, list):
+            for i, item in enumerate(value):
+                walk(f"{place}[{i}]", item)
+        if not isinstance(value, dict):
+            return
+        if isinstance(value.get("properties"), dict):
+            assert len(value.get("description", "")) > 10, f"{place} is not described"
+            for key, field in value["properties"].items():
+                assert len(field.get("description", "")) > 3, f"{place}.{key} is not described"
+                described += 1
+        for key, inner in value.items():
+            walk(f"{place}.{key}", inner)
+
+    walk("plan", plan_json_schema())
+    assert described > 80
+
+
 def test_the_starter_plan_is_valid(tmp_path: Path) -> None:
     assert read(starter_plan(), tmp_path).sampling.strategy == "stratified"
