@@ -76,5 +76,5 @@ def test_a_site_that_cannot_be_read_leaves_the_estimate_to_the_assumption(tmp_pa
 def test_a_probe_of_a_host_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     code, printed = run_command("plan", write_plan(tmp_path, cloud("http://127.0.0.1:9")), "--probe", within_s=60)
     assert code == 1
-    assert "no answer from the source" in printed
+    assert "no answer from the source: http://127.0.0.1:9: " in printed
     assert "Traceback" not in printed

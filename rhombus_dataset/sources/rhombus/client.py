@@ -195,12 +195,12 @@ class RhombusSource:
         if not connected:
             text = wire.outside_text(_first_line(cause), self._api_key)
             if isinstance(cause, SSLError):
-                return wire.Unreachable(f"TLS: {text}")
+                return wire.Unreachable(f"TLS: {self.url}: {text}")
             # In urllib3, NewConnectionError is a subclass of ConnectTimeoutError for any cause.
             if isinstance(cause, NameResolutionError | NewConnectionError | ProxyError):
-                return wire.Unreachable(text)
+                return wire.Unreachable(f"{self.url}: {text}")
             if isinstance(cause, ConnectTimeoutError):
-                return wire.Unreachable("connecting timed out")
+                return wire.Unreachable(f"{self.url}: connecting timed out")
         return wire.Transient(f"the connection broke: {type(cause).__name__}")
 
 
