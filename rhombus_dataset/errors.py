@@ -126,7 +126,10 @@ class DatasetError(RhombusDatasetError):
     """A folder holds a dataset that is damaged or incomplete, or no dataset."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most similar to ``word``, or None if no one is similar enough."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...?` with the known word that is most similar, or an empty text if none is similar.
+
+    Only the first 60 characters of ``word`` are compared: the time grows with the square of its length.
+    """
+    found = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -30,7 +30,7 @@ def test_splits_and_columns_by_name(dataset: Dataset) -> None:
     assert set(dataset["train"]["split"]) == {"train"}
     assert dataset["luma"] == [frame.luma for frame in dataset]
     for wrong, meant in (("trian", "train"), ("lumma", "luma"), ("camera_nam", "camera_name")):
-        with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+        with pytest.raises(UsageError, match=rf"did you mean {meant}\?"):
             dataset[wrong]
     with pytest.raises(UsageError, match="The splits are test, train, validation; the columns are frame_id"):
         dataset["zzz"]
@@ -64,7 +64,7 @@ def test_order_and_selection(dataset: Dataset) -> None:
     assert len(dataset.select([])) == 0
     with pytest.raises(IndexError):
         dataset.select([len(dataset)])
-    with pytest.raises(UsageError, match="did you mean 'luma'"):
+    with pytest.raises(UsageError, match=r"; did you mean luma\?"):
         dataset.sort("lume")
 
 
@@ -130,7 +130,7 @@ def test_columns_are_attributes_of_a_frame(dataset: Dataset) -> None:
     assert (frame.luma, frame.status, frame.sha256) == tuple(
         frame.to_dict()[k] for k in ("luma", "status", "sha256")
     )
-    with pytest.raises(AttributeError, match="did you mean 'sharpness'"):
+    with pytest.raises(AttributeError, match=r"; did you mean sharpness\?"):
         frame.sharpnes  # noqa: B018
 
 

@@ -35,6 +35,6 @@ def test_a_problem_names_its_place() -> None:
     assert str(errors.Problem("p.yaml", None, None, "", "empty")) == "p.yaml: empty"
 
 
-def test_nearest() -> None:
-    assert errors.nearest("intervall", ["interval", "random"]) == "interval"
-    assert errors.nearest("xyz", ["interval", "random"]) is None
+def test_did_you_mean() -> None:
+    assert errors.did_you_mean("intervall", ["interval", "random"]) == "; did you mean interval?"
+    assert errors.did_you_mean("xyz", ["interval", "random"]) == ""

@@ -80,7 +80,7 @@ def test_an_abbreviation_is_no_time_zone(tmp_path: Path, zone: str, meant: str) 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"sampling": {"strategy": "interval", "every": "40s"}}, "sampling.every: 30000 → 40000"),
+        ({"sampling": {"strategy": "interval", "every": "40s"}}, "sampling.every: 30s → 40s"),
         ({"output": {"frames_per_shard": 30}}, "frames_per_shard: 20 → 30"),
         ({"windows": [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-01T00:05:00Z"}]}, "windows.UTC: "),
         (

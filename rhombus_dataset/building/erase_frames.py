@@ -9,7 +9,7 @@ from rhombus_dataset.building.commit import finalize_shard, remove_working_folde
 from rhombus_dataset.building.passes import scout_folder_of, write_derived_files
 from rhombus_dataset.building.reuse import CommittedFrames, ErasedFrames, KnownFrames
 from rhombus_dataset.building.run import journal_of
-from rhombus_dataset.errors import UsageError, nearest
+from rhombus_dataset.errors import UsageError, did_you_mean
 from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import parse_moment
@@ -112,10 +112,8 @@ def _camera(lock: Lock, wanted: str) -> LockedCamera:
         if wanted in (camera.name, camera.uuid, camera.uuid[:22]):
             return camera
     names = [camera.name for camera in lock.cameras]
-    meant = nearest(wanted, names)
     raise UsageError(
-        f"{wanted!r} is not a camera of this dataset ({', '.join(names[:10])})"
-        + (f"; did you mean {meant}?" if meant else "")
+        f"{wanted!r} is not a camera of this dataset ({', '.join(names[:10])}){did_you_mean(wanted, names)}"
     )
 
 

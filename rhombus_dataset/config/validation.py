@@ -6,14 +6,14 @@ All errors of a file are collected with their line and field, and then reported 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rhombus_dataset.config.yaml_source import FieldPath, Marked
-from rhombus_dataset.errors import InvalidFile, Problem, nearest
+from rhombus_dataset.errors import InvalidFile, Problem, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,13 +65,13 @@ class Checker:
                 expected = details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
                 hint = ""
                 if details["type"] == "literal_error" and isinstance(got, str):
-                    hint = hint_for(got, [w.strip("'") for w in expected.replace(" or ", ", ").split(", ")])
+                    hint = did_you_mean(got, [w.strip("'") for w in expected.replace(" or ", ", ").split(", ")])
                 self.refuse(place, f"expected {_in_words(expected)}, got {shown(got)}{hint}")
 
     def unknown(self, path: FieldPath, key: str, holder: type[BaseModel] | None) -> None:
         """Note an unknown field. ``holder``: the model whose field it should be, if known."""
         known = list(holder.model_fields) if holder is not None else []
-        hint = hint_for(key, known)
+        hint = did_you_mean(key, known)
         listed = "" if hint or not known else f" (known: {', '.join(known)})"
         self.refuse(path, f"unknown field {shown(key)}{hint}{listed}")
 
@@ -86,12 +86,6 @@ def shown(value: Any) -> str:
         return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def hint_for(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean ...?` with the most similar known word, or an empty text."""
-    meant = nearest(word[:60], known)
-    return f"; did you mean {meant}?" if meant else ""
 
 
 def _in_words(expected: str) -> str:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from rhombus_dataset.dataset.duplicates import read_duplicates
 from rhombus_dataset.dataset.frame import SHOWN_PX, Frame, sample_of
-from rhombus_dataset.errors import DatasetError, UsageError, nearest
+from rhombus_dataset.errors import DatasetError, UsageError, did_you_mean
 from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import hash_key, hashes
 from rhombus_dataset.html.render import data_uri, html
@@ -156,11 +156,9 @@ class Dataset(Sequence["Frame"]):
             return self.filter(pc.field("split") == name)
         if name in self.columns:
             return cast(list[Any], self._column(name).to_pylist())
-        meant = nearest(name, [*self.splits, *self.columns])
         raise UsageError(
-            f"no split or column {name!r}"
-            + (f": did you mean {meant!r}?" if meant else ".")
-            + f" The splits are {', '.join(self.splits)}; the columns are {', '.join(self.columns)}"
+            f"no split or column {name!r}{did_you_mean(name, [*self.splits, *self.columns]) or '.'} "
+            f"The splits are {', '.join(self.splits)}; the columns are {', '.join(self.columns)}"
         )
 
     def __iter__(self) -> Iterator[Frame]:
@@ -269,11 +267,8 @@ class Dataset(Sequence["Frame"]):
 
     def _check_column(self, name: str) -> None:
         if name not in self.columns:
-            meant = nearest(name, self.columns)
-            raise UsageError(
-                f"no column {name!r}"
-                + (f": did you mean {meant!r}?" if meant else f": the columns are {', '.join(self.columns)}")
-            )
+            hint = did_you_mean(name, self.columns) or f": the columns are {', '.join(self.columns)}"
+            raise UsageError(f"no column {name!r}{hint}")
 
     def filter(self, condition: str | pc.Expression | Callable[[Frame], object]) -> Dataset:
         """Return the frames for which a condition is true.

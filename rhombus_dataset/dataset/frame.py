@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from rhombus_dataset.errors import DatasetError, MissingExtra, UsageError, nearest
+from rhombus_dataset.errors import DatasetError, MissingExtra, UsageError, did_you_mean
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.html.render import data_uri, html
 from rhombus_dataset.imaging.jpeg import DamagedImage, Scale, decode_rgb, thumbnail
@@ -163,8 +163,8 @@ class Frame:
         columns = [] if name.startswith("_") else self._dataset.columns
         if name in columns:
             return self._value(name)
-        meant = nearest(name, dir(self)) if columns else None
-        raise AttributeError(f"a frame has no {name!r}" + (f": did you mean {meant!r}?" if meant else ""))
+        # Python itself asks for private names, which nobody mistyped.
+        raise AttributeError(f"a frame has no {name!r}{did_you_mean(name, dir(self)) if columns else ''}")
 
     def __dir__(self) -> list[str]:
         return [*(name for name in super().__dir__() if not name.startswith("_")), *self._dataset.columns]

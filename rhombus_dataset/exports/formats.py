@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rhombus_dataset.dataset import Dataset, open_dataset
-from rhombus_dataset.errors import DatasetError, UsageError, nearest
+from rhombus_dataset.errors import DatasetError, UsageError, did_you_mean
 from rhombus_dataset.exports import coco, cvat, huggingface, imagefolder, label_studio, webdataset, yolo
 from rhombus_dataset.hashing import json_sha256
 from rhombus_dataset.store import layout
@@ -55,11 +55,7 @@ def export_dataset(
     """
     frames = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if to not in FORMATS:
-        meant = nearest(to, FORMATS)
-        raise UsageError(
-            f"unknown format {to!r}: expected one of {', '.join(FORMATS)}"
-            + (f"; did you mean {meant}?" if meant else "")
-        )
+        raise UsageError(f"unknown format {to!r}: expected one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     intent = out.absolute().with_name(f".{out.absolute().name}.export.json")
     export = _identity(frames, to)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from rhombus_dataset.config.validation import Checker, hint_for, shown
+from rhombus_dataset.config.validation import Checker, shown
 from rhombus_dataset.config.yaml_source import FieldPath, Marked, load_marked
+from rhombus_dataset.errors import did_you_mean
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan import local_time, model
 from rhombus_dataset.plan.section_reader import SectionReader
@@ -176,7 +177,7 @@ class PlanReader:
                 self._refuse(
                     ("cameras", i, "views", k),
                     f"{shown(name)} is not a view of the plan ({', '.join(view_names[:8])})"
-                    f"{hint_for(name, view_names)}",
+                    f"{did_you_mean(name, view_names)}",
                 )
         camera = self._check.valid(("cameras", i), model.Camera, value)
         if camera is None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rhombus_dataset.config.validation import Checker, hint_for, shown
+from rhombus_dataset.config.validation import Checker, shown
 from rhombus_dataset.config.yaml_source import FieldPath
+from rhombus_dataset.errors import did_you_mean
 
 
 class SectionReader:
@@ -65,7 +66,7 @@ class SectionReader:
         if tag not in raw:
             self.refuse(path, f"{tag} is missing: expected {names}")
         else:
-            hint = hint_for(chosen, kinds) if isinstance(chosen, str) else ""
+            hint = did_you_mean(chosen, kinds) if isinstance(chosen, str) else ""
             self.refuse((*path, tag), f"expected {names}, got {shown(chosen)}{hint}")
         return None
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from rhombus_dataset.config.validation import hint_for, shown
+from rhombus_dataset.config.validation import shown
+from rhombus_dataset.errors import did_you_mean
 from rhombus_dataset.plan import model
 from rhombus_dataset.plan.section_reader import SectionReader
 
@@ -98,13 +99,13 @@ class _Assignment:
             if split not in self._splits:
                 self._reader.refuse(
                     ("splits", "assign", split),
-                    f"{shown(split)} is not a split ({', '.join(self._splits)}){hint_for(split, self._splits)}",
+                    f"{shown(split)} is not a split ({', '.join(self._splits)}){did_you_mean(split, self._splits)}",
                 )
             for k, name in enumerate(names if isinstance(names, list) else []):
                 path = ("splits", "assign", split, k)
                 found = str(name) if known is None else _resolved(str(name), known, separator)
                 if found is None:
-                    hint = hint_for(str(name), known or ())
+                    hint = did_you_mean(str(name), known or ())
                     self._reader.refuse(path, f"{shown(name)} is not a {kind} of the plan{hint}")
                 elif seen.setdefault(found, split) != split:
                     self._reader.refuse(path, f"{shown(name)} is already assigned to {seen[found]}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.plan.model import Plan, View
-from rhombus_dataset.plan.values import WEEKDAYS
+from rhombus_dataset.plan.values import WEEKDAYS, duration_text
 from rhombus_dataset.store.files import make_folders, remove_leftovers, write_file
 
 _STARTER = """\
@@ -97,12 +97,3 @@ def plan_json_schema() -> dict[str, Any]:
             if field.get("type") == "string" and isinstance(field.get("default"), int):
                 field["default"] = duration_text(field["default"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def duration_text(milliseconds: int) -> str:
-    """Return a duration as a plan writes it, in the largest unit that gives a whole number: ``5m``, ``1500ms``."""
-    units = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
-    for unit, length in units.items():
-        if milliseconds and milliseconds % length == 0:
-            return f"{milliseconds // length}{unit}"
-    return f"{milliseconds}ms"

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rhombus_dataset.errors import InvalidFile, Problem, nearest
+from rhombus_dataset.errors import InvalidFile, Problem, did_you_mean
 from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.wire import canonical_uuid
@@ -107,9 +107,8 @@ def _converted(
 def _groups(path: Path, part: pd.DataFrame, column: str, number_of: dict[str, int]) -> npt.NDArray[np.int32]:
     """Return the number of each row's text: int32, (N,). New texts are added to ``number_of``."""
     if column not in part:
-        meant = nearest(column, map(str, part.columns))
         message = f"splits.column: no column {column!r}, got {', '.join(map(str, part.columns))}"[:300]
-        hint = f"; did you mean {meant}?" if meant else ""
+        hint = did_you_mean(column, map(str, part.columns))
         raise InvalidFile([Problem(str(path), 1, None, "", message + hint)])
     codes, texts = pd.factorize(part[column].astype(str).str.strip())
     numbers = np.array([number_of.setdefault(str(text), len(number_of)) for text in texts], np.int32)
@@ -148,8 +147,7 @@ def _camera_index(name: Any, index_by_uuid: dict[str, int], index_by_name: dict[
     with contextlib.suppress(ValueError):
         if (uuid := canonical_uuid(text)) in index_by_uuid:
             return index_by_uuid[uuid]
-    meant = nearest(text, [*index_by_name, *index_by_uuid])
-    hint = f"; did you mean {meant!r}?" if meant else ""
+    hint = did_you_mean(text, [*index_by_name, *index_by_uuid])
     return f"camera: {text[:60]!r} is not a camera of the plan{hint}"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 
 from rhombus_dataset.config.validation import shown
-from rhombus_dataset.errors import nearest
+from rhombus_dataset.errors import did_you_mean
 from rhombus_dataset.geometry import PERMYRIAD
 from rhombus_dataset.wire import canonical_uuid
 
@@ -39,6 +39,14 @@ def parse_duration(value: Any) -> int:
     if exact != int(exact):
         raise ValueError(f"expected whole milliseconds, got {value} = {exact.normalize():f} ms")
     return int(exact)
+
+
+def duration_text(milliseconds: int) -> str:
+    """Return a duration as a plan writes it, in the largest unit that gives a whole number: ``5m``, ``1500ms``."""
+    for unit, length_ms in reversed(_UNITS_MS.items()):
+        if milliseconds and milliseconds % length_ms == 0:
+            return f"{milliseconds // length_ms}{unit}"
+    return f"{milliseconds}ms"
 
 
 def parse_permyriad(value: Any) -> int:
@@ -87,8 +95,7 @@ def parse_weekdays(value: Any) -> Any:
     numbers: set[int] = set()
     for item in value:
         if item not in WEEKDAYS:
-            meant = nearest(str(item).lower()[:20], WEEKDAYS)
-            hint = f"; did you mean {meant}?" if meant else ""
+            hint = did_you_mean(str(item).lower(), WEEKDAYS)
             raise ValueError(f"expected mon, tue, wed, thu, fri, sat or sun, got {shown(item)}{hint}")
         numbers.add(WEEKDAYS.index(item))
     return tuple(sorted(numbers))
@@ -145,8 +152,8 @@ def check_zone(value: str) -> str:
     try:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        meant = _ABBREVIATED.get(value.upper()) or nearest(value[:60], zoneinfo.available_timezones())
-        hint = f"; did you mean {meant}?" if meant else ""
+        meant = _ABBREVIATED.get(value.upper(), value)
+        hint = did_you_mean(meant, zoneinfo.available_timezones())
         raise ValueError(
             f"expected an IANA time zone such as America/Los_Angeles, got {shown(value)}{hint}"
         ) from None

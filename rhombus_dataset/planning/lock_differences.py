@@ -6,11 +6,18 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from rhombus_dataset.plan.values import duration_text
 from rhombus_dataset.planning.lock import Lock
 from rhombus_dataset.planning.lock_json import lock_to_json
 
 _OF_ONE_RUN: Final = ("now_ms", "source", "notes", "name", "zones")
 """Parts of a lock that differ between runs, or follow from others."""
+_DURATIONS: Final = (
+    *(f"sampling.{key}" for key in ("every", "jitter", "min_gap", "spacing")),
+    *(f"splits.{key}" for key in ("block", "embargo")),
+    "dedup.within",
+)
+"""Places of the lock that have a duration in milliseconds. A split can be named `every`, so a key is not enough."""
 _MAX_SHOWN: Final = 5
 _ABSENT: Final = object()
 
@@ -28,7 +35,7 @@ def lock_differences(old: Lock, new: Lock) -> list[str]:
 
 
 def _named(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content with cameras by name, and windows beside them. Durations are in milliseconds."""
+    """Return the content with cameras by name, and windows beside them, in UTC milliseconds."""
     kept = {key: value for key, value in content.items() if key not in _OF_ONE_RUN}
     windows = {name: zone["windows"] for name, zone in content["zones"].items()}
     return kept | {"cameras": {camera["name"]: camera for camera in content["cameras"]}, "windows": windows}
@@ -42,7 +49,8 @@ def _differences(old: Any, new: Any, place: str) -> Iterator[str]:
     elif old is _ABSENT or new is _ABSENT:
         yield f"{place}: only in the {'new plan' if old is _ABSENT else 'dataset'}"
     elif old != new and json.dumps(old) != json.dumps(new):
-        yield f"{place}: {_short(old)} → {_short(new)}"
+        shown = duration_text if place in _DURATIONS else _short
+        yield f"{place}: {shown(old)} → {shown(new)}"
 
 
 def _short(value: Any) -> str:

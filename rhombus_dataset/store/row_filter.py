@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rhombus_dataset.errors import UsageError, nearest
+from rhombus_dataset.errors import UsageError, did_you_mean
 from rhombus_dataset.wire import canonical_uuid
 
 MAX_LENGTH: Final = 10_000
@@ -226,10 +226,9 @@ class _Translation:
                 else self._error(f"{_shown(node)}: expected a column")
             )
         if node.id not in self._table.column_names:
-            meant = nearest(node.id[:60], self._table.column_names)
+            names = self._table.column_names
             raise self._error(
-                f"no column {_shown(node)}{f'; did you mean {meant}?' if meant else '.'} "
-                f"The columns are {', '.join(self._table.column_names)}"
+                f"no column {_shown(node)}{did_you_mean(node.id, names) or '.'} The columns are {', '.join(names)}"
             )
         return self._table.column(node.id)
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 
 from rhombus_dataset import wire
-from rhombus_dataset.config.validation import Checker, hint_for, shown
+from rhombus_dataset.config.validation import Checker, shown
 from rhombus_dataset.config.yaml_source import FieldPath, Marked, load_marked
+from rhombus_dataset.errors import did_you_mean
 from rhombus_dataset.plan.local_time import moment_ms
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
@@ -68,7 +69,7 @@ FAULT_KINDS: Final = (
 def _fault_kind(value: Any) -> str:
     if value not in FAULT_KINDS:
         raise ValueError(
-            f"expected one of {', '.join(FAULT_KINDS)}, got {shown(value)}{hint_for(value, FAULT_KINDS)}"
+            f"expected one of {', '.join(FAULT_KINDS)}, got {shown(value)}{did_you_mean(value, FAULT_KINDS)}"
         )
     return str(value)
 
@@ -222,7 +223,7 @@ class SiteReader:
             return None
         location = locations.get(camera.location)
         if location is None:
-            hint = hint_for(camera.location, locations)
+            hint = did_you_mean(camera.location, locations)
             self._refuse((*path, "location"), f"{shown(camera.location)} is not a location of the site{hint}")
             return None
         found: list[tuple[Recording, FieldPath]] = []
