@@ -91,6 +91,7 @@ def reasons_section(frames: Frames, names: Names) -> dict[str, Any]:
     return {
         "names": [str(reason) for reason in reasons],
         "rows": [(names.cameras[c], counts[c].tolist()) for c in affected],
+        "totals": counts.sum(axis=0).tolist(),
     }
 
 
@@ -142,6 +143,7 @@ def heat_section(
     ok = cross_table(frames.camera[is_ok], column[is_ok], *shape)
     most = int(ok.max(initial=0))
     levels = np.where(ok > 0, 1 + (ok * 5 - 1) // max(most, 1), 0)
+    alike = len(np.unique(ok[ok > 0])) == 1
     return {
         "key": key,
         "labels": labels,
@@ -159,11 +161,17 @@ def heat_section(
             )
             for c, name in enumerate(names.cameras)
         ],
-        "legend": [
+        # Cells that are all alike have no steps.
+        "legend": [(5, most, most)]
+        if alike
+        else [
             (level, low, level * most // 5)
             for level in range(1, 6)
             if (low := (level - 1) * most // 5 + 1) <= level * most // 5
         ],
+        "some_short": bool(((ok > 0) & (ok < planned)).any()),
+        "some_empty": bool(((ok == 0) & (planned > 0)).any()),
+        "some_unplanned": bool((planned == 0).any()),
     }
 
 

@@ -55,7 +55,7 @@ def _histogram(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], 
     low, median, high = np.quantile(values, [0.05, 0.5, 0.95]).tolist() if len(values) else (0.0, 0.0, 0.0)
     return {
         "bars": [
-            (i, 100 * n / most, f"{figure_text(edges[i])} to {figure_text(edges[i + 1])}: {counted(n, 'frame')}")
+            (i, 100 * n / most, f"{figure_text(edges[i])} to {figure_text(edges[i + 1])}: {counted(n, 'image')}")
             for i, n in enumerate(counts.tolist())
             if n
         ],

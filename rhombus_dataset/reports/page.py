@@ -16,7 +16,17 @@ from rhombus_dataset.planning.lock_file import load_lock
 from rhombus_dataset.planning.rounds import rounds
 from rhombus_dataset.planning.splits import splits_in_words
 from rhombus_dataset.quality.leakage import MAX_BITS, NEAR_MS, NEIGHBOURS, ImageIndex
-from rhombus_dataset.reports.album import MAX_IMAGE_BYTES, MAX_IMAGES, THUMBNAIL_PX, Album, choose_sheet, lowest
+from rhombus_dataset.reports.album import (
+    MAX_IMAGE_BYTES,
+    MAX_IMAGES,
+    THUMBNAIL_PX,
+    Album,
+    choose_labelled,
+    choose_sheet,
+    lowest,
+)
+from rhombus_dataset.reports.choices import choices_section
+from rhombus_dataset.reports.counts import counts_section
 from rhombus_dataset.reports.coverage import (
     HOURS,
     days_of,
@@ -69,12 +79,14 @@ def report_html(dataset: Path) -> str:
         ),
     ]
     extreme_figures = [(title, what, [album.figure(i, days) for i in rows]) for title, what, rows in extremes]
+    labelled = [album.figure(i) for i in choose_labelled(frames, opened)]
     chosen, failed = choose_sheet(frames)
     # In the order of the choice: if the page reaches its limit, the omitted images are spread evenly as well.
     shown = {i: album.figure(i, days) for i in [*chosen, *failed]}
     sheets = [shown[i] for i in sorted(shown, key=lambda i: (frames.camera[i], frames.hour[i], frames.t_ms[i], i))]
     values = {
         "facts": facts_section(dataset, lock, schedules, frames, names),
+        "counts": counts_section(dataset, opened, frames, names),
         "notes": schedule.notes,
         "outcomes": outcomes_section(frames, names),
         "reasons": reasons_section(frames, names),
@@ -92,6 +104,8 @@ def report_html(dataset: Path) -> str:
         "split_rule": splits_in_words(lock.splits),
         "leaks": leaks,
         "labels": labels_section(opened, frames, names),
+        "labelled": labelled,
+        "choices": choices_section(manifest_table(opened), lock, frames),
         "plan": plan_text(dataset),
         "album": album,
         "columns": {

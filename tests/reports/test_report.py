@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,14 +16,20 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 import rhombus_dataset
+from rhombus_dataset.building import fetch as fetch_module
 from rhombus_dataset.dataset import open_dataset
+from rhombus_dataset.errors import DatasetError
+from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.html.render import data_uri
 from rhombus_dataset.imaging.jpeg import thumbnail
 from rhombus_dataset.reports import album
+from rhombus_dataset.reports.boxes import colours_of, overlay
 from rhombus_dataset.reports.page import report_html, write_report
 from rhombus_dataset.store import manifest
-from rhombus_dataset.store.annotations import class_annotation, write_annotations
+from rhombus_dataset.store.annotations import box_annotation, class_annotation, write_annotations
 from rhombus_dataset.store.layout import ANNOTATIONS_FOLDER
+from tests.building.test_build import same_for_each_frame, write_plan
+from tests.scripted_server import Answer, Asked, scripted_server
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 PLAN = """\
@@ -57,7 +65,7 @@ cameras:
     recordings:
       - {scene: demo, start: 2026-06-01, duration: 60h}
 """
-SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+SIZES = {"phone": (375, 812), "desktop": (1280, 900)}
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -381,7 +389,7 @@ def test_one_frame_of_one_camera_in_one_split(tmp_path: Path, opened: Opened) ->
         ("splits: {by: time, block: 1h, fractions: {train: 0.7, test: 0.3}}\n", ""),
     )
     page = opened(write_report(dataset))
-    assert "1 with an image, of 1 planned" in page.locator("header").inner_text()
+    assert "1 image of 1 planned frame" in page.locator("header").inner_text()
     assert "no splits" in page.locator("#splits").inner_text()
     assert count(page) == (3, 3)  # on the sheet, as the darkest, as the blurriest
 
@@ -409,8 +417,8 @@ def test_an_image_that_cannot_be_shown_has_a_reason(
     assert 0 < held <= 20_000
 
 
-def test_frames_that_repeat_another_are_shown_as_themselves(tmp_path: Path) -> None:
-    """The report shows all frames: frames that readers skip do not shift the images of others."""
+def test_frames_that_repeat_another_are_shown_as_themselves(tmp_path: Path, opened: Opened) -> None:
+    """The report shows all frames: frames that readers skip do not shift the images of others, and are counted."""
     plan = "sampling: {strategy: random, frames: 60, min_gap: 1m}"
     short = "sampling: {strategy: interval, every: 3h}\ndedup: {within: 24h}"
     path = build(tmp_path / "built", (plan, short))
@@ -423,3 +431,242 @@ def test_frames_that_repeat_another_are_shown_as_themselves(tmp_path: Path) -> N
         small = data_uri(thumbnail(frame.read(), album.THUMBNAIL_PX))
         at = page.index(small)
         assert frame.frame_id in page[at - 1500 : at + len(small) + 1500]
+    top = numbers_at_the_top(opened(write_report(path)))
+    assert top["with an image"] == len(every)
+    assert top["Near-duplicates"] == len(every) - len(open_dataset(path))
+    assert top["Opened"] == len(open_dataset(path))
+
+
+def across(page: Page) -> list[str]:
+    """Return the cells beyond the right edge of the screen, outside of a part that says how to scroll."""
+    found: list[str] = page.evaluate("""() => [...document.querySelectorAll("td, th, .key li")]
+      .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)
+      .filter((e) => !e.closest(".away, thead") || e.closest(".heat"))
+      .filter((e) => {
+        const part = e.closest(".scroll");
+        return !part?.closest(".wide") || !getComputedStyle(part, "::before").content.includes("Scroll sideways");
+      })
+      .map((e) => e.textContent)""")
+    return found
+
+
+def test_every_number_is_visible_on_a_phone(built: Path, opened: Opened) -> None:
+    page = opened(built / "report.html", "phone")
+    page.wait_for_function("document.querySelector('.heat').closest('.wide')")
+    assert across(page) == []
+    first = page.locator("#outcomes tbody tr").first
+    names = first.locator("td").evaluate_all("all => all.map(e => getComputedStyle(e, '::before').content)")
+    assert names[1:] == ['"ok"', '"missing"', '"failed"', '"corrupt"', '"erased"', '"planned"']
+    assert page.locator("td.num:not(.counts td):not([data-label])").count() == 0
+    desktop = opened(built / "report.html", "desktop")
+    assert desktop.locator(".scroll.wide").count() == 0
+    assert desktop.locator("#outcomes thead").first.is_visible()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_navigation_stays_and_covers_no_heading(built: Path, opened: Opened, size: str) -> None:
+    page = opened(built / "report.html", size)
+    sections = page.evaluate("[...document.querySelectorAll('main > section')].map(e => e.id)")
+    links = page.locator("nav a")
+    assert links.evaluate_all("all => all.map(a => a.hash.slice(1))") == sections
+    for name in ("splits", "coverage", "measures"):
+        page.locator(f"nav a[href='#{name}']").click()
+        page.wait_for_timeout(50)
+        top, bottom = page.evaluate(
+            "[document.querySelector('nav').getBoundingClientRect().top,"
+            " document.querySelector('nav').getBoundingClientRect().bottom]"
+        )
+        heading = page.evaluate(f"document.getElementById('{name}-h').getBoundingClientRect().top")
+        assert top == 0
+        assert bottom <= heading < bottom + 120
+        assert bottom < 70
+    page.evaluate("location.hash = 'leaks'")
+    page.wait_for_timeout(50)
+    assert page.evaluate("document.getElementById('leaks').getBoundingClientRect().top") >= bottom
+
+
+def test_boxes_are_drawn_over_their_images(built: Path, tmp_path: Path, opened: Opened) -> None:
+    dataset = shutil.copytree(built, tmp_path / "boxes")
+    frames = list(open_dataset(dataset).filter("view == 'full'"))[:3]
+    rows = [
+        box_annotation(
+            frame.frame_id,
+            HOSTILE,
+            # The lower half is outside of the image.
+            (frame.width_px / 4, frame.height_px / 2, frame.width_px / 2, frame.height_px),
+            frame.geometry,
+            (frame.width_px, frame.height_px),
+            made_by="me",
+        )
+        for frame in frames
+    ]
+    outside = dataclasses.replace(rows[0], label="outside", x=-1e300, y=5.0, width=1e299, height=1e300)
+    write_annotations(
+        dataset / ANNOTATIONS_FOLDER / "boxes.parquet", [dataclasses.asdict(row) for row in [*rows, outside]]
+    )
+    page = opened(write_report(dataset))
+    text = (dataset / "report.html").read_text()
+    assert "<img src=x" not in text
+    examples = page.locator("#labels figure")
+    assert examples.count() == 3
+    assert set(page.locator("svg text").all_text_contents()) == {HOSTILE[:13] + "…"}
+    for figure in examples.all():
+        box = figure.locator("rect").bounding_box()
+        image = figure.locator("img").bounding_box()
+        assert box is not None
+        assert image is not None
+        assert box["x"] == pytest.approx(image["x"] + image["width"] / 4, abs=2)
+        assert box["width"] == pytest.approx(image["width"] / 2, abs=4)
+        assert box["y"] == pytest.approx(image["y"] + image["height"] / 2, abs=2)
+        assert box["y"] + box["height"] <= image["y"] + image["height"] + 2
+        assert HOSTILE[:29] in figure.locator("figcaption").inner_text()
+    assert any("outside" in text for text in examples.locator("figcaption").all_inner_texts())
+    for frame in frames:
+        assert data_uri(thumbnail(frame.read(), album.THUMBNAIL_PX)) in text
+    policy = page.locator("meta[http-equiv]").get_attribute("content")
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_a_long_list_of_boxes_is_cut() -> None:
+    frame_id = "0" * 20
+    whole = Geometry(1, 0, 0, 10_000, 10_000)
+    rows = [
+        box_annotation(frame_id, f"{i:03d}" + "x" * 500, (i, i, 5, 5), whole, (640, 360), made_by="me")
+        for i in range(300)
+    ]
+    drawn = overlay(rows, (640, 360), colours_of(row.label for row in rows))
+    assert drawn is not None
+    assert len(drawn["boxes"]) == 20
+    assert "300 boxes" in drawn["caption"]
+    assert "20 boxes drawn" in drawn["caption"]
+    assert "296 other labels" in drawn["caption"]
+    assert len(str(drawn)) < 20_000
+
+
+def numbers_at_the_top(page: Page) -> dict[str, int]:
+    rows = page.locator(".counts tr").evaluate_all(
+        "all => all.map(r => [r.cells[0].innerText, r.cells[1].innerText])"
+    )
+    return {name: int(number.replace(",", "")) for name, number in rows}
+
+
+def table(page: Page, selector: str) -> list[list[str]]:
+    """Return the texts of the cells of a table's rows, without its head."""
+    found: list[list[str]] = page.locator(f"{selector} table").first.evaluate(
+        "t => [...t.rows].filter(r => r.parentElement.tagName !== 'THEAD')"
+        ".map(r => [...r.cells].map(c => c.innerText.replaceAll(',', '')))"
+    )
+    return found
+
+
+def test_the_numbers_add_up(tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 120 planned frames some are missing, some failed, and one shard is not built yet."""
+
+    def script(asked: Asked) -> Answer:
+        second = asked.body["timestampMs"] // 30_000
+        if second % 7 == 0:
+            return Answer(body=json.dumps({"status": "NO_FOOTAGE_AT_TIMESTAMP"}).encode())
+        return Answer(400, b'{"errorMsg": "not now"}') if second % 11 == 0 else same_for_each_frame(asked)
+
+    views = {"full": {"downscale": 4}, "half": {"downscale": 8}}
+    monkeypatch.setattr(fetch_module, "BACKOFF_BASE_S", 0.01)
+    with scripted_server(script) as server:
+        plan = write_plan(tmp_path, server.url, views=views, output={"frames_per_shard": 50})
+        with contextlib.suppress(DatasetError):
+            rhombus_dataset.build(plan, tmp_path / "built")
+    manifest.slice_paths(tmp_path / "built")[-1].unlink()
+    rows = manifest.read_manifest(tmp_path / "built").to_pandas()
+    page = opened(write_report(tmp_path / "built"))
+    top = numbers_at_the_top(page)
+    statuses = {name: top.get(name, 0) for name in ("missing", "failed", "not built yet")}
+    assert min(statuses.values()) > 0
+    assert top["missing"] == (rows["status"] == "missing").sum()
+    assert top["failed"] == (rows["status"] == "failed").sum()
+    assert top["with an image"] == top["Opened"] == len(open_dataset(tmp_path / "built"))
+    assert top["with an image"] + sum(statuses.values()) == top["Planned frames"]
+    assert 2 * top["Planned moments"] == top["Planned frames"]
+    assert f"{top['Planned moments']} moments with 2 views" in page.locator(".counts").inner_text()
+    ok, planned = top["with an image"], top["Planned frames"]
+    assert f"{ok} images of {planned} planned frames" in page.locator(".lead").inner_text()
+    without = statuses["missing"] + statuses["failed"]
+    listed = f"{statuses['missing']} missing, {statuses['failed']} failed"
+    finding = page.locator(".findings").inner_text()
+    assert f"{without} of {planned} planned frames" in finding
+    assert listed in finding
+
+    *cameras, total = table(page, "#outcomes")
+    names = page.locator("#outcomes table").first.locator("thead th").all_inner_texts()
+    assert total[2:] == [str(sum(int(row[i]) for row in cameras)) for i in range(2, len(names))]
+    assert dict(zip(names[2:], map(int, total[2:]), strict=True)) == {
+        "ok": ok, "corrupt": 0, "erased": 0, "planned": planned, **statuses
+    }  # fmt: skip
+    for row in [*cameras, total]:
+        assert sum(map(int, row[2:-1])) == int(row[-1])
+    reasons = table(page, "#outcomes .scroll + h3 ~ .scroll")
+    assert int(reasons[-1][-1]) == without == sum(map(int, reasons[-1][1:-1]))
+    *_, splits = table(page, "#splits")
+    assert splits[-1] == f"{ok} of {planned}"
+    assert sum(int(cell.split(" ")[0]) for cell in splits[1:-1]) == ok
+    measured = page.locator("#measures .what").first.inner_text()
+    assert f"all {ok} images" in measured
+    assert sum(int(row[1]) for row in table(page, "#measures")) == ok
+    on_sheet = page.locator("#sheets img").count()
+    assert top["Sample below"] == on_sheet
+    assert f"contains {page.locator('img').count()} thumbnails" in page.locator("footer").inner_text()
+    assert count(page)[1] == page.locator("#images figure, #extremes figure").count()
+
+
+def test_scouted_frames_say_why_they_were_chosen(tmp_path: Path, opened: Opened) -> None:
+    dataset = build(
+        tmp_path,
+        ("start: 2026-06-02, end: 2026-06-05", "start: 2026-06-02T09:00, end: 2026-06-02T09:15"),
+        (', daily: ["06:00-21:00"]', ""),
+        (
+            "{strategy: random, frames: 60, min_gap: 1m}",
+            "{strategy: scout, every: 30s, downscale: 8, frames_per_camera: 30, quiet: 0.2}",
+        ),
+        ("block: 1h", "block: 1m"),
+    )
+    rows = manifest.read_manifest(dataset).to_pandas()
+    page = opened(write_report(dataset), "phone")
+    assert across(page) == []
+    *reasons, total = table(page, "#choices")
+    assert sum(int(row[1]) for row in reasons) == int(total[1]) == len(rows)
+    assert sum(int(row[2]) for row in reasons) == int(total[2]) == (rows["status"] == "ok").sum()
+    quiet = rows[rows["chosen_for"].str.startswith("quiet")]
+    by_name = {row[0]: row for row in reasons}
+    assert int(by_name["quiet: nothing is new"][1]) == len(quiet) > 0
+    first = rows[rows["chosen_for"].str.contains("the first of an event")]
+    row = by_name["new: the first of an event"]
+    assert int(row[1]) == len(first) > 0
+    assert row[3:] == [f"{score:.3f}" for score in first["score"].quantile([0, 0.5, 1])]
+    shown = first.iloc[0]
+    caption = page.locator(f"#sheets figure:has-text('{shown['frame_id']}') figcaption")
+    assert f"new: the first of an event, score {shown['score']:.3f}" in caption.inner_text()
+    assert caption.locator("span[title]").get_attribute("title") == shown["chosen_for"]
+    moments = len(rows.drop_duplicates(["camera_uuid", "timestamp"]))
+    assert f"It chose {moments} moments" in page.locator("#choices").inner_text()
+    note = page.locator(".findings").inner_text()
+    assert f"{moments} of 60 frames were chosen" in note
+    assert (
+        f"A note of the plan counts moments, before they become frames: {moments} moments give {len(rows)}" in note
+    )
+
+
+def test_cells_that_are_all_alike_have_one_step(tmp_path: Path, opened: Opened) -> None:
+    dataset = build(
+        tmp_path,
+        ("start: 2026-06-02, end: 2026-06-05", "start: 2026-06-02, end: 2026-06-03"),
+        ("06:00-21:00", "09:00-12:00"),
+        ("{strategy: random, frames: 60, min_gap: 1m}", "{strategy: interval, every: 20m}"),
+        ("name: gate-east, timezone: Europe/Berlin", "name: gate-east, timezone: America/Los_Angeles"),
+        ("timezone: America/Los_Angeles}\n", "timezone: America/Los_Angeles, views: [full]}\n"),
+        ("splits: {by: time, block: 1h, fractions: {train: 0.7, test: 0.3}}\n", ""),
+    )
+    page = opened(write_report(dataset))
+    hours, days = (page.locator(".key").nth(i).locator("li").all_inner_texts() for i in (0, 1))
+    assert hours == ["3 images", "· nothing planned"]
+    assert days == ["9 images"]
