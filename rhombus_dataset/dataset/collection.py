@@ -171,7 +171,8 @@ class Dataset(Sequence["Frame"]):
         if (self._path, self._fingerprint) != (other._path, other._fingerprint):
             raise UsageError(
                 f"{self._path} and {other._path} are different datasets: one Dataset has the frames of one folder. "
-                "Use pandas.concat of their to_pandas(), or torch.utils.data.ConcatDataset"
+                "Use pandas.concat of their to_pandas(), or torch.utils.data.ConcatDataset of their "
+                "rhombus_dataset.pytorch.FrameDataset"
             )
         return self._part(np.concatenate([self._rows, other._rows]))
 

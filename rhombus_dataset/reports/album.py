@@ -51,11 +51,9 @@ class Album:
         self._dataset = dataset
         ok = np.flatnonzero(frames.status == OK)
         self._number = dict(zip(ok.tolist(), range(len(ok)), strict=True))
-        annotations = None if dataset is None else dataset.annotations()
+        labels = [] if dataset is None else pc.unique(dataset.annotations().column("label")).to_pylist()
+        self._colours = colours_of(labels)
         self._columns = () if dataset is None else dataset.columns
-        self._colours = (
-            {} if annotations is None else colours_of(pc.unique(annotations.column("label")).to_pylist())
-        )
         self.bytes = 0
         self.shown = 0
 
