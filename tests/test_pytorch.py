@@ -61,7 +61,7 @@ def test_two_datasets_are_joined_as_the_message_of_plus_says(
     second = second.filter("view == 'full' and camera_name == 'dock-north'")[:4]
     with pytest.raises(UsageError, match=r"ConcatDataset of their rhombus_dataset\.pytorch\.FrameDataset"):
         first + second
-    joined = ConcatDataset([FrameDataset(first), FrameDataset(second)])
+    joined: ConcatDataset[Any] = ConcatDataset([FrameDataset(first), FrameDataset(second)])
     seen = [name for batch in DataLoader(joined, batch_size=4) for name in batch["frame_id"]]
     assert seen == ids(first) + ids(second)
 
