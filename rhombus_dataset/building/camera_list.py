@@ -15,7 +15,8 @@ from rhombus_dataset.building.fetch import Sender, access_advice
 from rhombus_dataset.building.open_source import open_camera_cloud
 from rhombus_dataset.building.rate_limiter import RateLimiter
 from rhombus_dataset.errors import AccessRefused, QuotaExhausted, SourceFailing
-from rhombus_dataset.plan.first_plan import CameraFootage, first_plan, iso_utc, merged
+from rhombus_dataset.plan.first_plan import CameraFootage, first_plan, merged
+from rhombus_dataset.plan.local_time import utc_text
 from rhombus_dataset.quality.text import counted
 from rhombus_dataset.sources.rhombus import queries
 
@@ -81,8 +82,8 @@ class CameraList:
                     "location": camera.location,
                     "timezone": camera.timezone,
                     "connection_status": camera.connection_status,
-                    "first_footage": iso_utc(camera.spans_ms[0][0]) if camera.spans_ms else None,
-                    "last_footage": iso_utc(camera.spans_ms[-1][1]) if camera.spans_ms else None,
+                    "first_footage": utc_text(camera.spans_ms[0][0]) if camera.spans_ms else None,
+                    "last_footage": utc_text(camera.spans_ms[-1][1]) if camera.spans_ms else None,
                     "problem": camera.problem,
                 }
                 for camera in self.cameras

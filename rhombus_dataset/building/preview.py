@@ -60,7 +60,7 @@ def _tile(plan: Plan, schedule: Schedule, row: int, fetcher: Fetcher) -> Tile:
     image = outcome.image if isinstance(outcome, Outcome) else None
     return Tile(
         image=None if image is None else decode_rgb(image),
-        caption=(camera.name, str(schedule.local_time(row))),
+        caption=(camera.name, schedule.local_time(row).isoformat(" ", "milliseconds")),
         reason=None if isinstance(outcome, Deferred) else outcome.reason,
         crops={name: plan.views[name] for name in views if plan.views[name].is_cropped},
         masks=camera.masks,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from rhombus_dataset.config.yaml_text import yaml_text
+from rhombus_dataset.plan.local_time import utc_text
 
 _MOMENTS: Final = 500
 """Frames of the plan, for all cameras together: enough to look at, and built in a minute."""
@@ -73,7 +73,7 @@ def first_plan(
         "seed": 7,
         "source": source,
         "cameras": entries,
-        "windows": [{"start": iso_utc(start), "end": iso_utc(end)} for start, end in windows_ms],
+        "windows": [{"start": utc_text(start), "end": utc_text(end)} for start, end in windows_ms],
         "sampling": _sampling(planned_s),
     }
     head = _HEAD.format(path=path) + "".join(f"# {note}\n" for note in notes)
@@ -109,12 +109,6 @@ def merged(spans: Sequence[tuple[int, int]], seam_ms: int = 0) -> list[tuple[int
         else:
             joined.append((start, end))
     return joined
-
-
-def iso_utc(utc_ms: int) -> str:
-    """Return a time as a plan writes it, in UTC, to the millisecond where it is not a whole second."""
-    moment = dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC)
-    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def free_name(name: str, used: set[str]) -> str:

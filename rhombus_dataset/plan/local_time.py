@@ -146,6 +146,12 @@ def _offsets_around(zone: str, local_day: int) -> Offsets:
     return zone_offsets(zone, (local_day - 2) * DAY_MS, (local_day + 3) * DAY_MS)
 
 
+def utc_text(utc_ms: int) -> str:
+    """Return a time as ISO 8601 in UTC, with milliseconds only where it has any."""
+    moment = dt.datetime.fromtimestamp(utc_ms // 1000, dt.UTC).replace(microsecond=utc_ms % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
 def local_hours(timestamps_ms: npt.NDArray[np.int64], offsets: Offsets) -> npt.NDArray[np.int8]:
     """Return the local hour of the day (0 to 23) of each time: int8, (N,)."""
     return (local_ms(timestamps_ms, offsets) // HOUR_MS % 24).astype(np.int8)

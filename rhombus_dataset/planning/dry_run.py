@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from rhombus_dataset.geometry import PERMYRIAD, Geometry
+from rhombus_dataset.plan.local_time import utc_text
 from rhombus_dataset.plan.model import Plan
 from rhombus_dataset.planning.resolve import scout_settings
 from rhombus_dataset.planning.schedule import Schedule
@@ -212,8 +212,8 @@ def estimate_build(
     order = np.argsort(schedule.timestamp_ms, kind="stable")[:FIRST_TIMES].tolist()
     first = tuple(
         {
-            "utc": str(pd.Timestamp(int(schedule.timestamp_ms[row]), unit="ms", tz="UTC")),
-            "local": str(schedule.local_time(row)),
+            "utc": utc_text(int(schedule.timestamp_ms[row])),
+            "local": schedule.local_time(row).isoformat(timespec="milliseconds"),
             "camera": schedule.camera_of(row).name,
             "view": names[schedule.view[row]],
         }

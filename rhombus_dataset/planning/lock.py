@@ -6,7 +6,6 @@ changes nothing. A lock that exists is consistent: what one strategy or one kind
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, Literal
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rhombus_dataset.geometry import Geometry, Polygon
-from rhombus_dataset.plan.local_time import Intervals, Offsets
+from rhombus_dataset.plan.local_time import Intervals, Offsets, utc_text
 
 FIRST_DEPLOYMENT: Final = "first"
 WEEKDAY_NAMES: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -52,18 +51,13 @@ class LockedCamera:
     @property
     def deployment_names(self) -> tuple[str, ...]:
         """Return the names of the camera's deployments: "first", then the UTC start of each later one."""
-        return (FIRST_DEPLOYMENT, *map(_utc_text, self.deployments))
+        return (FIRST_DEPLOYMENT, *map(utc_text, self.deployments))
 
     def deployment_groups(self) -> tuple[str, ...]:
         """Return the names by which splits distinguish the deployments.
 
         The first is the camera's UUID alone, so that a later move does not change its split."""
         return (self.uuid, *(f"{self.uuid}@{name}" for name in self.deployment_names[1:]))
-
-
-def _utc_text(utc_ms: int) -> str:
-    moment = dt.datetime.fromtimestamp(utc_ms // 1000, dt.UTC).replace(microsecond=utc_ms % 1000 * 1000)
-    return moment.isoformat(timespec="milliseconds" if utc_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

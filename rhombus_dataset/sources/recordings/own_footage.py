@@ -15,7 +15,8 @@ import av
 
 from rhombus_dataset.config.yaml_text import yaml_text
 from rhombus_dataset.errors import InvalidFile, Problem, UsageError
-from rhombus_dataset.plan.first_plan import MIN_COVERAGE, CameraFootage, first_plan, free_name, iso_utc, merged
+from rhombus_dataset.plan.first_plan import MIN_COVERAGE, CameraFootage, first_plan, free_name, merged
+from rhombus_dataset.plan.local_time import utc_text
 from rhombus_dataset.plan.values import check_zone
 from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.video_index import UnreadableVideo, read_index
@@ -64,7 +65,7 @@ def site_text(videos: Sequence[Path], folder: Path, zone: str, name: str) -> str
         # As on the path: relative where the file is below the folder, so that both can be moved.
         path = video.absolute()
         shown = path.relative_to(folder.absolute()) if path.is_relative_to(folder.absolute()) else path
-        recording = {"path": str(shown), "start": iso_utc(start_ms)}
+        recording = {"path": str(shown), "start": utc_text(start_ms)}
         cameras.append({"uuid": _uuid(camera), "name": camera, "location": _LOCATION, "recordings": [recording]})
     content = {"locations": [{"uuid": _uuid(_LOCATION), "name": _LOCATION, "tz": zone}], "cameras": cameras}
     return head + yaml_text(content)

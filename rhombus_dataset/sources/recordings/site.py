@@ -17,7 +17,7 @@ from rhombus_dataset import wire
 from rhombus_dataset.config.validation import Checker, shown
 from rhombus_dataset.config.yaml_source import FieldPath, Marked, load_marked
 from rhombus_dataset.errors import did_you_mean
-from rhombus_dataset.plan.local_time import moment_ms
+from rhombus_dataset.plan.local_time import moment_ms, utc_text
 from rhombus_dataset.plan.model import LocalTime
 from rhombus_dataset.plan.values import Text, Uuid, Zone, parse_duration, parse_moment
 from rhombus_dataset.sources.recordings.footage import Footage
@@ -236,7 +236,7 @@ class SiteReader:
         for (before, _), (after, place) in pairwise(found):
             if after.start_ms < before.end_ms:
                 self._refuse(
-                    place, f"starts before the end of the recording that starts at {_iso(before.start_ms)}"
+                    place, f"starts before the end of the recording that starts at {utc_text(before.start_ms)}"
                 )
         return SiteCamera(
             camera.uuid, camera.name, location.name, location.uuid, location.tz, tuple(r for r, _ in found)
@@ -271,10 +271,6 @@ class SiteReader:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _iso(utc_ms: int) -> str:
-    return dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC).isoformat()
 
 
 def offset_ms(zone: str, utc_ms: int) -> int:
