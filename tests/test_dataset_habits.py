@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -165,3 +167,53 @@ def test_labels_stay_with_their_frames(thousand: Path, tmp_path: Path) -> None:
     dataset = rhombus_dataset.open_dataset(folder)
     for frame in dataset.shuffle(1)[:50]:
         assert frame.annotations == dataset.get(frame.frame_id).annotations
+
+
+@pytest.fixture(scope="module")
+def other(thousand: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A dataset of another folder with labels. Its frames have the ids of the first one's."""
+    path = Path(shutil.copytree(thousand, tmp_path_factory.mktemp("other") / "other"))
+    label(path)
+    return rhombus_dataset.open_dataset(path)
+
+
+def test_datasets_of_different_folders_are_added(dataset: Dataset, other: Dataset) -> None:
+    first, second = dataset["train"][:5], other.filter("view == 'full'")[3:7]
+    both = first + second
+    expected = [*first, *second]
+    assert (len(both), list(both), both[4], both[5]) == (9, expected, first[4], second[0])
+    assert [frame.read() for frame in both] == [frame.read() for frame in expected]
+    assert both["frame_id"] == [frame.frame_id for frame in expected]
+    assert [*both.filter("luma > 0")[::-1]] == expected[::-1]
+    assert both.to_pandas()["camera_name"].tolist() == [frame.camera_name for frame in expected]
+    assert both.fingerprint not in (dataset.fingerprint, other.fingerprint)
+    assert [*(both + both[:2])] == [*expected, *expected[:2]]
+    assert [*(dataset[:1] + both)] == [dataset[0], *expected]
+    assert both.get(second[1].frame_id).read() == second[1].read()
+    assert [*pickle.loads(pickle.dumps(both))] == expected
+    assert repr(both) == f"Dataset({str(dataset.path)!r} + {str(other.path)!r}, 9 frames)"
+    assert f"{dataset.name} + {other.name}" in both._repr_html_()
+    assert sorted(both.map(lambda frame: frame.frame_id)) == sorted(both["frame_id"])
+
+
+def test_labels_of_added_datasets_are_those_of_each_ones_own_frames(dataset: Dataset, other: Dataset) -> None:
+    """The same frame_id is in both, and has labels in one."""
+    labelled = next(frame for frame in other if frame.annotations)
+    place = [frame.frame_id for frame in other].index(labelled.frame_id)
+    without, with_labels = dataset[place : place + 1], other[place : place + 1]
+    both = without + with_labels
+    assert [frame.annotations for frame in both] == [(), labelled.annotations]
+    assert both.annotations().num_rows == len(labelled.annotations)
+    assert (without + other[:0]).annotations().num_rows == 0
+
+
+def test_what_needs_one_folder_says_so_for_added_datasets(dataset: Dataset, other: Dataset, tmp_path: Path) -> None:
+    both = dataset[:2] + other[:2]
+    for use in (
+        lambda: both.path,
+        lambda: both.lock,
+        lambda: rhombus_dataset.export(both, "yolo", tmp_path / "out"),
+    ):
+        with pytest.raises(UsageError, match=r"these frames are of 2 datasets .*for each of them"):
+            use()
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import rhombus_dataset
@@ -53,17 +53,15 @@ def test_a_map_style_loader_gives_every_frame_once(dataset: Dataset, workers: in
     assert torch.equal(FrameDataset(part)[0]["image"], torch.from_numpy(part[0].decode()).permute(2, 0, 1))
 
 
-def test_two_datasets_are_joined_as_the_message_of_plus_says(
-    dataset: Dataset, tmp_path: Path, thousand: Path
-) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_datasets_are_added_and_loaded(dataset: Dataset, tmp_path: Path, thousand: Path, workers: int) -> None:
     first = dataset.filter("view == 'full' and camera_name == 'dock-north'")[:5]
     second = rhombus_dataset.open_dataset(shutil.copytree(thousand, tmp_path / "other"))
     second = second.filter("view == 'full' and camera_name == 'dock-north'")[:4]
-    with pytest.raises(UsageError, match=r"ConcatDataset of their rhombus_dataset\.pytorch\.FrameDataset"):
-        first + second
-    joined: ConcatDataset[Any] = ConcatDataset([FrameDataset(first), FrameDataset(second)])
-    seen = [name for batch in DataLoader(joined, batch_size=4) for name in batch["frame_id"]]
-    assert seen == ids(first) + ids(second)
+    loader = DataLoader(FrameDataset(first + second), batch_size=4, num_workers=workers)
+    assert [name for batch in loader for name in batch["frame_id"]] == ids(first) + ids(second)
+    stream = FrameStream(first + second, name_of, seed=5)
+    assert sorted(stream) == sorted(ids(first) + ids(second))
 
 
 @pytest.mark.parametrize(("workers", "start"), [(0, None), (2, "fork"), (4, "fork"), (2, "spawn")])

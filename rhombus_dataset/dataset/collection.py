@@ -6,8 +6,6 @@ An image is read only when it is used, without the images around it.
 from __future__ import annotations
 
 import collections
-import concurrent.futures
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +19,8 @@ import pyarrow.compute as pc
 
 from rhombus_dataset.dataset.duplicates import read_duplicates
 from rhombus_dataset.dataset.frame import SHOWN_PX, Frame, sample_of
+from rhombus_dataset.dataset.joined import Joined
+from rhombus_dataset.dataset.ordered_map import ordered_map
 from rhombus_dataset.errors import DatasetError, UsageError, did_you_mean
 from rhombus_dataset.frame import Status
 from rhombus_dataset.hashing import hash_key, hashes
@@ -34,8 +34,6 @@ from rhombus_dataset.store.images import ImageReader
 from rhombus_dataset.store.row_filter import matching_rows, uses_column
 
 _SHOWN_FRAMES: Final = 8
-_AHEAD: Final = 4
-"""Frames that `map` works on ahead, for each thread: so much is in memory, whatever the number of frames."""
 
 T = TypeVar("T")
 
@@ -54,16 +52,18 @@ class Dataset(Sequence["Frame"]):
 
     Supports ``len`` and iteration. ``dataset[5]`` is a :class:`Frame`, ``dataset[10:20]`` and ``dataset["train"]``
     (a split) are datasets, and ``dataset["luma"]`` is the column of that name as a list. ``a + b`` has the frames
-    of two parts of one dataset. Immutable: every method returns a new dataset. Safe to use from several threads
-    and in forked or spawned processes. It is pickled as its path and the numbers of its rows.
+    of both. They may be of different folders; then ``path``, ``name`` and ``lock`` raise UsageError. Immutable:
+    every method returns a new dataset. Safe to use from several threads and in forked or spawned processes. It is
+    pickled as its path and the numbers of its rows.
     """
 
     def __init__(self, path: Path, *, duplicates: bool = False) -> None:
         self._path = path
+        self._joined: Joined | None = None  # with datasets of other folders
         self._lock: Lock | None = None
         table, headers = manifest.read_manifest_and_headers(path)
         self._manifest = table.combine_chunks()
-        self._fingerprint = _fingerprint(headers)
+        self._fingerprint = manifest.fingerprint(headers)
         self._images = ImageReader(path)
         self._annotations: pa.Table | None = None  # of the whole dataset, sorted by frame_id
         self._annotated: npt.NDArray[np.str_] | None = None  # frame_id of each annotation
@@ -77,6 +77,8 @@ class Dataset(Sequence["Frame"]):
     @property
     def path(self) -> Path:
         """The dataset's folder."""
+        if self._joined is not None:
+            raise self._joined.not_one()
         return self._path
 
     @property
@@ -88,7 +90,7 @@ class Dataset(Sequence["Frame"]):
     def lock(self) -> Lock:
         """The dataset's resolved plan. Raises DatasetError if it is damaged."""
         if self._lock is None:
-            self._lock = load_lock(self._path)
+            self._lock = load_lock(self.path)
         return self._lock
 
     @property
@@ -116,7 +118,7 @@ class Dataset(Sequence["Frame"]):
             return self._named(index)
         if isinstance(index, int | np.integer):
             try:
-                return Frame(self, int(self._rows[index]))
+                return self._frame(int(self._rows[index]))
             except IndexError:
                 raise IndexError(f"frame {int(index)} of {len(self)}") from None
         # NumPy makes an empty list an array of floats, which is no index.
@@ -143,10 +145,8 @@ class Dataset(Sequence["Frame"]):
     def _count_sizes(self) -> collections.Counter[tuple[str, int, int]]:
         """Return the number of frames by view, width and height."""
         names = ["view", "width", "height"]
-        counts = (
-            pa.table({name: self._column(name) for name in names}).group_by(names).aggregate([([], "count_all")])
-        )
-        rows = counts.to_pylist()
+        columns = pa.table({name: self._column(name) for name in names})
+        rows = columns.group_by(names).aggregate([([], "count_all")]).to_pylist()
         return collections.Counter({(r["view"], r["width"], r["height"]): r["count_all"] for r in rows})
 
     def _named(self, name: str) -> Dataset | list[Any]:
@@ -162,19 +162,33 @@ class Dataset(Sequence["Frame"]):
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        return (Frame(self, row) for row in self._rows.tolist())
+        return (self._frame(row) for row in self._rows.tolist())
+
+    def _frame(self, row: int) -> Frame:
+        return Frame(self, row) if self._joined is None else self._joined.frame(row)
 
     def __add__(self, other: Dataset) -> Dataset:
-        """Return the frames of both, in this order. Raises UsageError for parts of different datasets."""
+        """Return the frames of both, in this order: of two parts of one dataset, or of several datasets."""
         if not isinstance(other, Dataset):
             return NotImplemented
-        if (self._path, self._fingerprint) != (other._path, other._fingerprint):
-            raise UsageError(
-                f"{self._path} and {other._path} are different datasets: one Dataset has the frames of one folder. "
-                "Use pandas.concat of their to_pandas(), or torch.utils.data.ConcatDataset of their "
-                "rhombus_dataset.pytorch.FrameDataset"
-            )
-        return self._part(np.concatenate([self._rows, other._rows]))
+        if self._sources() == other._sources():
+            return self._part(np.concatenate([self._rows, other._rows]))
+        both = [
+            dataset for part in (self, other) for dataset in (part._joined.datasets if part._joined else [part])
+        ]
+        rows = np.concatenate([self._rows, other._rows + self._manifest.num_rows])
+        return self._part(rows)._join(both)
+
+    def _sources(self) -> list[tuple[Path, str]]:
+        """Return folder and fingerprint of each dataset that the rows are of."""
+        datasets = [self] if self._joined is None else self._joined.datasets
+        return [(dataset._path, dataset._fingerprint) for dataset in datasets]
+
+    def _join(self, datasets: Sequence[Dataset]) -> Dataset:
+        self._joined = Joined(datasets)
+        self._manifest, self._fingerprint = self._joined.manifest(), self._joined.fingerprint
+        self._lock = self._annotations = self._annotated = None
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -193,14 +207,14 @@ class Dataset(Sequence["Frame"]):
 
     def get(self, frame_id: str) -> Frame:
         """Return the frame with an id. Raises UsageError if it is not among these frames, with the reason."""
-        row = pc.index(self._manifest.column("frame_id"), frame_id).as_py()
-        if row < 0:
-            raise UsageError(f"no frame {frame_id!r:.60} in {self._path}")
-        if row not in self._rows:
-            status = self._manifest.column("status")[row].as_py()
+        rows = np.flatnonzero(np.asarray(pc.equal(self._manifest.column("frame_id"), frame_id)))
+        if not len(rows):
+            raise UsageError(f"no frame {frame_id!r:.60} in {', '.join(str(path) for path, _ in self._sources())}")
+        if not len(here := rows[np.isin(rows, self._rows)]):
+            status = self._manifest.column("status")[rows[0]].as_py()
             reason = "it is not in this part of the dataset" if status == Status.OK else f"its status is {status}"
             raise UsageError(f"frame {frame_id}: {reason}")
-        return Frame(self, row)
+        return self._frame(int(here[0]))
 
     def head(self, count: int = 5) -> pd.DataFrame:
         """Return the manifest's rows of the first frames, to look at."""
@@ -242,25 +256,14 @@ class Dataset(Sequence["Frame"]):
         return counts
 
     def map(self, function: Callable[[Frame], T], *, workers: int = 8) -> Iterator[T]:
-        """Yield ``function(frame)`` for each frame, in the order of the frames.
+        """Return an iterator over ``function(frame)`` for each frame, in the order of the frames.
 
         It runs in ``workers`` threads, which suits reading and decoding. Memory is bounded: as results are used,
-        further frames are worked on.
+        further frames are worked on. Raises UsageError for no workers.
         """
         if workers < 1:
             raise UsageError(f"workers: expected at least 1, got {workers}")
-        with concurrent.futures.ThreadPoolExecutor(workers, "map") as pool:
-            ahead: collections.deque[concurrent.futures.Future[T]] = collections.deque()
-            try:
-                for frame in self:
-                    ahead.append(pool.submit(function, frame))
-                    if len(ahead) >= _AHEAD * workers:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+        return ordered_map(function, self, workers)
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """Return a column of the manifest for these frames, without the other columns."""
@@ -328,6 +331,9 @@ class Dataset(Sequence["Frame"]):
 
     def annotations(self) -> pa.Table:
         """Return the annotations of these frames: one row for each box or class (see :class:`Annotation`)."""
+        if self._joined is not None:
+            parts = self._joined.parts(self._rows)
+            return pa.concat_tables([dataset._part(rows).annotations() for dataset, rows in parts])
         table = self._all_annotations
         if not table.num_rows:
             return table
@@ -350,6 +356,8 @@ class Dataset(Sequence["Frame"]):
     def watched(self, on_read: Callable[[], None]) -> Dataset:
         """Return the same frames. ``on_read`` is called before each image that is read through them."""
         part = self._part(self._rows)
+        if self._joined is not None:
+            return part._join([dataset.watched(on_read) for dataset in self._joined.datasets])
         part._images = ImageReader(self._path, on_read)
         return part
 
@@ -361,10 +369,11 @@ class Dataset(Sequence["Frame"]):
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._path, self._fingerprint, self._rows)
+        return _reopen, (self._sources(), self._rows)
 
     def __repr__(self) -> str:
-        return f"Dataset({str(self._path)!r}, {len(self):,} frames)"
+        folders = " + ".join(repr(str(path)) for path, _ in self._sources())
+        return f"Dataset({folders}, {len(self):,} frames)"
 
     def _repr_html_(self) -> str:
         step = max(1, len(self) // _SHOWN_FRAMES)
@@ -373,21 +382,17 @@ class Dataset(Sequence["Frame"]):
         return html(
             "dataset.html.j2",
             dataset=self,
+            name=self.name if self._joined is None else " + ".join(d.name for d in self._joined.datasets),
             outcomes={count["values"]: count["counts"] for count in statuses},
             images=[(frame, data_uri(thumbnail(frame.read(), SHOWN_PX))) for frame in shown],
             width_px=SHOWN_PX,
         )
 
 
-def _reopen(path: Path, fingerprint: str, rows: npt.NDArray[np.int64]) -> Dataset:
-    dataset = open_dataset(path)
-    if dataset.fingerprint != fingerprint:
-        raise DatasetError(f"{path}: changed after the dataset was opened: open the dataset again")
-    return dataset._part(rows)
-
-
-def _fingerprint(headers: list[manifest.SliceHeader]) -> str:
-    digest = hashlib.sha256()
-    for header in headers:
-        digest.update(f"{header.shard} {header.data_sha256} {header.content_sha256}\n".encode())
-    return digest.hexdigest()[:16]
+def _reopen(sources: list[tuple[Path, str]], rows: npt.NDArray[np.int64]) -> Dataset:
+    datasets = [open_dataset(path) for path, _ in sources]
+    for dataset, (path, fingerprint) in zip(datasets, sources, strict=True):
+        if dataset.fingerprint != fingerprint:
+            raise DatasetError(f"{path}: changed after the dataset was opened: open the dataset again")
+    part = datasets[0]._part(rows)
+    return part if len(datasets) == 1 else part._join(datasets)

@@ -248,6 +248,14 @@ def read_manifest_and_headers(dataset: Path) -> tuple[pa.Table, list[SliceHeader
     return table, headers
 
 
+def fingerprint(headers: list[SliceHeader]) -> str:
+    """Return 16 hex digits of the SHA-256 of the headers of all slices. They identify the dataset's content."""
+    digest = hashlib.sha256()
+    for header in headers:
+        digest.update(f"{header.shard} {header.data_sha256} {header.content_sha256}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def content_sha256(table: pa.Table) -> str:
     """Return the hex SHA-256 of a manifest's values, as JSON with one row a line."""
     digest = hashlib.sha256()
