@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import rhombus_dataset
 from rhombus_dataset.errors import InvalidFile, UsageError
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.sources.recordings.site import load_site
-from tests.conftest import NOW_MS
+from tests.conftest import NOW_MS, ROOT
 from tests.labelled import coco_of
 from tests.videos import write_video
 
@@ -37,7 +38,7 @@ def folder(tmp_path: Path, clips: list[Path]) -> Path:
 
 
 def test_from_two_clips_to_a_labelled_export(folder: Path, record_property: Callable[[str, object], None]) -> None:
-    """Eight commands at most. Between them, a person labels the images."""
+    """Eight commands at most, of which the README gives the first ones. Between them, a person labels the images."""
     used: list[str] = []
 
     def run(*arguments: str) -> None:
@@ -47,17 +48,18 @@ def test_from_two_clips_to_a_labelled_export(folder: Path, record_property: Call
         assert done.returncode == 0, done.stderr
 
     began_s = time.monotonic()
-    run("site", "init", "dock.mp4", "gate east.mp4", "--timezone", "America/Los_Angeles")
-    run("init", "plan.yaml", "--site", "site.yaml")
-    run("plan", "plan.yaml")
-    run("build", "plan.yaml", "--out", "yard", "--quiet")
-    run("report", "yard")
-    (folder / "people.json").write_text(json.dumps(coco_of(folder / "yard")))
-    run("import-labels", "yard", "people.json")
-    run("export", "yard", "--to", "yolo", "--out", "yolo", "--quiet")
+    (folder / "gate east.mp4").rename(folder / "gate.mp4")
+    block = (ROOT / "README.md").read_text().split("From two clips to a report:")[1].split("```")[1]
+    for line in block.splitlines()[1:]:
+        run(*shlex.split(line.removeprefix("$ rhombus-dataset ")))
+    assert used[-1] == "report"
+    assert len(used) <= 6
+    (folder / "people.json").write_text(json.dumps(coco_of(folder / "my-dataset")))
+    run("import-labels", "my-dataset", "people.json")
+    run("export", "my-dataset", "--to", "yolo", "--out", "yolo", "--quiet")
     took_s = time.monotonic() - began_s
     assert len(used) <= 8
-    assert (folder / "yard" / "report.html").stat().st_size > 10_000
+    assert (folder / "my-dataset" / "report.html").stat().st_size > 10_000
     images = {path.stem for path in (folder / "yolo" / "images").rglob("*.jpg")}
     labels = {path.stem for path in (folder / "yolo" / "labels").rglob("*.txt")}
     assert len(images) > 30
