@@ -38,7 +38,7 @@ def folder(tmp_path: Path, clips: list[Path]) -> Path:
 
 
 def test_from_two_clips_to_a_labelled_export(folder: Path, record_property: Callable[[str, object], None]) -> None:
-    """Eight commands at most, of which the README gives the first ones. Between them, a person labels the images."""
+    """Eight commands at most. The README gives the first ones. Before the last two, a person labels the images."""
     used: list[str] = []
 
     def run(*arguments: str) -> None:
