@@ -16,6 +16,7 @@ from rhombus_dataset.errors import DatasetError, MissingExtra, UsageError, did_y
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.html.render import data_uri, html
 from rhombus_dataset.imaging.jpeg import DamagedImage, Scale, decode_rgb, thumbnail
+from rhombus_dataset.plan.local_time import utc_text
 from rhombus_dataset.store import schema
 from rhombus_dataset.store.annotations import Annotation
 from rhombus_dataset.store.files import write_file
@@ -183,7 +184,7 @@ class Frame:
         return hash((self._row, self._dataset.fingerprint))
 
     def __repr__(self) -> str:
-        return f"Frame({self.frame_id}, {self.camera_name!r}, {self.timestamp:%FT%T.%fZ}, {self.view!r})"
+        return f"Frame({self.frame_id}, {self.camera_name!r}, {utc_text(self.timestamp_ms)}, {self.view!r})"
 
     def _repr_html_(self) -> str:
         image = data_uri(thumbnail(self.read(), 2 * SHOWN_PX))
