@@ -6,7 +6,7 @@ Times are monotonic seconds, passed in by the caller.
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 DOWN_AFTER_ATTEMPTS: Final = 8
@@ -37,20 +37,35 @@ class _Down:
     failed_last_probes: int = 0
 
 
+@dataclass(slots=True)
+class _Streak:
+    """Attempts that failed one after the other since ``since_s``, and up to two rows of which they were."""
+
+    since_s: float
+    attempts: int = 0
+    rows: set[int] = field(default_factory=set)
+
+
 class CircuitBreakers:
     """Which cameras are down. A camera that is down is probed with one request from time to time."""
 
     def __init__(self) -> None:
-        self._streaks: dict[int, tuple[int, set[int]]] = {}
+        self._streaks: dict[int, _Streak] = {}
         self._down: dict[int, _Down] = {}
         self._last_answer_s = float("-inf")
         self._only_down_left = False
 
-    def answered(self, camera: int, now_s: float) -> bool:
-        """Note that the camera answers. Return whether it counted as down."""
+    def answered(self, camera: int, now_s: float, sent_s: float) -> bool:
+        """Note that the camera answers a request of ``sent_s``. Return whether it counted as down.
+
+        An answer to a request that was sent before the camera failed does not show that it works again."""
         self._last_answer_s = now_s
-        self._streaks.pop(camera, None)
-        return self._down.pop(camera, None) is not None
+        if (streak := self._streaks.get(camera)) is not None and streak.since_s < sent_s:
+            del self._streaks[camera]
+        if (down := self._down.get(camera)) is None or sent_s <= down.since_s:
+            return False
+        del self._down[camera]
+        return True
 
     def failed(self, camera: int, row: int, attempts_used: int, reason: str, now_s: float) -> bool:
         """Note that an attempt for ``row`` failed because the camera is down. Return whether it now counts as down.
@@ -67,10 +82,13 @@ class CircuitBreakers:
                 longest_s = LAST_PAUSE_S if self._only_down_left else MAX_PAUSE_S
                 down.probe_at_s = now_s + min(down.pause_s, longest_s)
             return True
-        attempts, rows = self._streaks.get(camera, (0, set()))
-        self._streaks[camera] = attempts, rows = attempts + 1, rows | {row} if len(rows) < 2 else rows
+        streak = self._streaks.setdefault(camera, _Streak(now_s))
+        streak.attempts += 1
+        if len(streak.rows) < 2:
+            streak.rows.add(row)
         # If the camera answered for other frames in between, the problem is this frame and not the camera.
-        if not (attempts >= DOWN_AFTER_ATTEMPTS and len(rows) > 1) and not 0 < attempts_used <= attempts:
+        is_long = streak.attempts >= DOWN_AFTER_ATTEMPTS and len(streak.rows) > 1
+        if not is_long and not 0 < attempts_used <= streak.attempts:
             return False
         del self._streaks[camera]
         self._down[camera] = _Down(now_s, now_s + FIRST_PAUSE_S, FIRST_PAUSE_S, reason)

@@ -49,10 +49,10 @@ class Deferred:
     attempts: int
 
 
-OnAttempt = Callable[[str | None, int], bool]
-"""Called after each attempt with two arguments: why the camera may be down, or None; and the number of attempts
-made for the frame if that was the last one, else 0. Returns whether to continue with the frame; if not, it is
-deferred.
+OnAttempt = Callable[[str | None, int, float], bool]
+"""Called after each attempt with three arguments: why the camera may be down, or None; the number of attempts made
+for the frame if that was the last one, else 0; and when it was sent. Returns whether to continue with the frame; if
+not, it is deferred.
 """
 
 
@@ -161,6 +161,7 @@ class Fetcher:
         self._sender = Sender(rate_limiter, on_wait, clock)
         self._max_attempts = max_attempts
         self._on_retry = on_retry
+        self._clock = clock
         self._deadline_s = deadline_s
 
     def fetch(
@@ -184,12 +185,13 @@ class Fetcher:
             )
             if isinstance(reply, wire.Denied):
                 return Refused(reply.reason)
+            sent_s = self._clock() - took_s
             spent_s += took_s
             outcome, kind, allowed = self._judge(reply, request, masks)
             repeats[kind] += 1
             is_down = isinstance(reply, wire.Transient) and reply.camera_down
             is_last = repeats[kind] >= allowed or attempts + 1 >= self._max_attempts
-            if not on_attempt(outcome.reason if is_down else None, attempts + 1 if is_last else 0):
+            if not on_attempt(outcome.reason if is_down else None, attempts + 1 if is_last else 0, sent_s):
                 self._on_retry(request, outcome.reason or "")
                 return Deferred(attempts)
             attempts += 1

@@ -164,7 +164,7 @@ class LocalEngine:
         )
         match outcome:
             case Refused(reason=reason):
-                self._on_attempt(job, None, 0)
+                self._on_attempt(job, None, 0, time.monotonic())
                 with self._changed:
                     failed = self._queue.refused(job, reason)
                     self._changed.notify_all()
@@ -185,13 +185,13 @@ class LocalEngine:
                     self._changed.notify()
         return [(refused.row, reason) for refused, reason in failed]
 
-    def _on_attempt(self, job: Job, down_reason: str | None, attempts_used: int) -> bool:
+    def _on_attempt(self, job: Job, down_reason: str | None, attempts_used: int, sent_s: float) -> bool:
         with self._changed:
             if down_reason is not None:
                 if not self._queue.has_more(job.camera):
                     attempts_used = 0  # deferring would save no request: the frame's own attempts decide
                 return not self._breakers.failed(job.camera, job.row, attempts_used, down_reason, time.monotonic())
-            if self._breakers.answered(job.camera, time.monotonic()):
+            if self._breakers.answered(job.camera, time.monotonic(), sent_s):
                 self._queue.recovered(job.camera)
                 self._changed.notify_all()
             return True
