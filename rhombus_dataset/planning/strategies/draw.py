@@ -199,6 +199,8 @@ def _first(
     start = 0
     for i, chosen in enumerate(found):
         times = chosen.timestamp_ms[(chosen.order <= limits[chosen.column]) & (quotas[chosen.column] > 0)]
+        # Two candidates with the same place are not known, but possible: the count holds all the same.
+        times = times[: len(timestamp_ms) - start]
         timestamp_ms[start : start + len(times)] = times
         start += len(times)
         counts.append(len(times))
