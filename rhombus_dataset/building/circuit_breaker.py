@@ -58,14 +58,12 @@ class CircuitBreakers:
     def answered(self, camera: int, now_s: float, sent_s: float) -> bool:
         """Note that the camera answers a request of ``sent_s``. Return whether it counted as down.
 
-        An answer to a request that was sent before the camera failed does not show that it works again."""
+        An answer to a request that was sent before the camera began to fail does not put a failure down to the
+        frame."""
         self._last_answer_s = now_s
         if (streak := self._streaks.get(camera)) is not None and streak.since_s < sent_s:
             del self._streaks[camera]
-        if (down := self._down.get(camera)) is None or sent_s <= down.since_s:
-            return False
-        del self._down[camera]
-        return True
+        return self._down.pop(camera, None) is not None
 
     def failed(self, camera: int, row: int, attempts_used: int, reason: str, now_s: float) -> bool:
         """Note that an attempt for ``row`` failed because the camera is down. Return whether it now counts as down.
