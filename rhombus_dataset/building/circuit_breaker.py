@@ -16,7 +16,11 @@ All attempts of one frame are enough too, if the camera has answered nothing in 
 usual four requests in flight for one camera.
 """
 FIRST_PAUSE_S: Final = 10.0
-"""Seconds until the first probe of a camera that is down. The pause doubles with each failed probe."""
+"""Seconds until the first probe of a camera that is down. The pause doubles with each failed probe.
+
+It is shorter in proportion where fewer than DOWN_AFTER_ATTEMPTS attempts failed: with ``tries: 1``, one error is
+enough for a camera to count as down, and says little.
+"""
 MAX_PAUSE_S: Final = 300.0
 """The longest pause between two probes in seconds: a camera that recovers is noticed within five minutes."""
 LAST_PAUSE_S: Final = 30.0
@@ -89,7 +93,8 @@ class CircuitBreakers:
         if not is_long and not 0 < attempts_used <= streak.attempts:
             return False
         del self._streaks[camera]
-        self._down[camera] = _Down(now_s, now_s + FIRST_PAUSE_S, FIRST_PAUSE_S, reason)
+        pause_s = FIRST_PAUSE_S * min(1, streak.attempts / DOWN_AFTER_ATTEMPTS)
+        self._down[camera] = _Down(now_s, now_s + pause_s, pause_s, reason)
         return True
 
     def is_down(self, camera: int) -> bool:

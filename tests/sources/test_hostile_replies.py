@@ -223,7 +223,7 @@ def test_promise_9_a_key_that_the_server_echoes_is_nowhere(tmp_path: Path, monke
 def run(*arguments: str | Path) -> bytes:
     """Run the command. Return its output, in which no control character and no piece of the key is."""
     command = [sys.executable, "-m", "rhombus_dataset", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=600)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     output = done.stdout + done.stderr
     check_bytes(" ".join(command), output)
     assert b"Traceback" not in output, output.decode()
