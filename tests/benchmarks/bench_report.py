@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_report           # 100,000 rows, 20 cameras, five months
 
-The manifest is made up; every row names the same small image.
+The manifest is made up; every row has the same small image.
 """
 
 from __future__ import annotations
@@ -59,11 +59,16 @@ def make_up(folder: Path, rows: int) -> None:
     rng = np.random.default_rng(1)
     (folder / "manifest").mkdir()
     (folder / "data").mkdir()
-    (folder / "data" / "x.jpg").write_bytes(encode_rgb(rng.integers(0, 255, (360, 640, 3)).astype(np.uint8)))
+    image = encode_rgb(rng.integers(0, 255, (360, 640, 3)).astype(np.uint8))
     for shard in schedule.shards:
         planned = schedule.planned_table(shard.start, shard.stop)
         count = len(planned)
         lost = rng.random(count) < 0.03
+        images = [f"{layout.data_folder(shard.stem)}/{name}.jpg" for name in planned.column("frame_id").to_pylist()]
+        (folder / layout.data_folder(shard.stem)).mkdir()
+        (folder / images[0]).write_bytes(image)
+        for name in images[1:]:
+            (folder / name).hardlink_to(folder / images[0])  # a file system allows some ten thousand links a file
         measured = {
             "width": np.full(count, 640),
             "height": np.full(count, 360),
@@ -72,7 +77,7 @@ def make_up(folder: Path, rows: int) -> None:
             "sharpness": rng.lognormal(6, 1, count),
             "dhash": np.array([f"{n:016x}" for n in rng.integers(0, 2**20, count)], object),
             "sha256": np.array([f"{n:064x}" for n in rng.integers(0, 2**62, count)], object),
-            "file": np.full(count, "data/x.jpg", object),
+            "file": np.array(images, object),
             "row": np.zeros(count, np.int64),
         }
         columns = {name: planned.column(name) for name in planned.column_names}
