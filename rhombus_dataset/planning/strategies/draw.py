@@ -7,7 +7,7 @@ therefore at the end of the order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,12 @@ from rhombus_dataset.planning.strategies.cells import Cells, check_count
 from rhombus_dataset.planning.strategies.hour_blocks import HourBlocks
 from rhombus_dataset.planning.strategies.sampled_times import CameraWindows, SampledTimes
 
-Camera = tuple[CameraWindows, Segments, Candidates]
+
+@dataclass(frozen=True, slots=True)
+class _Camera:
+    windows: CameraWindows
+    segments: Segments
+    candidates: Candidates
 
 
 def draw(
@@ -61,7 +66,7 @@ def draw(
 
 def _cameras(
     windows: list[CameraWindows], clock: Clock, seed: int, purpose: str, gap_ms: int, version: int
-) -> list[Camera]:
+) -> list[_Camera]:
     # Cameras of one time zone share their windows.
     segments: dict[tuple[Intervals, Offsets], Segments] = {}
     for camera in windows:
@@ -77,11 +82,11 @@ def _cameras(
             HourBlocks(camera.uuid, part, clock.count, seed=seed, purpose=purpose, gap_ms=gap_ms)
             for camera, part in zip(windows, of_cameras, strict=True)
         ]
-    return list(zip(windows, of_cameras, candidates, strict=True))
+    return [_Camera(*parts) for parts in zip(windows, of_cameras, candidates, strict=True)]
 
 
 def _sample(
-    cameras: list[Camera],
+    cameras: list[_Camera],
     by_camera: bool,
     clock: Clock,
     count: int,
@@ -99,15 +104,15 @@ def _sample(
     ranks: list[int] = []
     for row, pool in enumerate(pools):
         for i in pool:
-            available[row] += cameras[i][2].available()
-        name = cameras[row][0].uuid if by_camera else ""
+            available[row] += cameras[i].candidates.available()
+        name = cameras[row].windows.uuid if by_camera else ""
         ranks += [hash_key(seed, purpose, "stratum", name, str(column)) for column in range(clock.count)]
     quotas = _fill(available.ravel(), count, ranks).reshape(available.shape)
     if missing is not None:
         missing_counts = np.zeros_like(available)
         for row, pool in enumerate(pools):
             for i in pool:
-                columns = clock.columns(missing[i], cameras[i][0].offsets)
+                columns = clock.columns(missing[i], cameras[i].windows.offsets)
                 missing_counts[row] += np.bincount(columns, minlength=clock.count)
         # A stratum without a single frame has no footage: other strata replace its frames.
         room = np.where((missing_counts > 0) & (missing_counts >= quotas), 0, available - quotas)
@@ -146,7 +151,7 @@ def _replacements(
 
 
 def _next(
-    cameras: list[Camera],
+    cameras: list[_Camera],
     pool: list[int],
     available: npt.NDArray[np.int64],
     quotas: npt.NDArray[np.int64],
@@ -182,7 +187,7 @@ def _fill(available: npt.NDArray[np.int64], count: int, ranks: list[int]) -> npt
 
 
 def _first(
-    cameras: list[Camera], pool: list[int], available: npt.NDArray[np.int64], quotas: npt.NDArray[np.int64]
+    cameras: list[_Camera], pool: list[int], available: npt.NDArray[np.int64], quotas: npt.NDArray[np.int64]
 ) -> SampledTimes:
     """Return the first candidates of each stratum of a pool, as many as the ``quotas``.
 
@@ -193,7 +198,7 @@ def _first(
     while limits is None:
         slack *= 2
         likely = _likely_limits(available, quotas, slack)
-        found = [cameras[i][2].below(likely) for i in pool]
+        found = [cameras[i].candidates.below(likely) for i in pool]
         limits = _exact_limits(found, quotas)
     timestamp_ms, counts = np.empty(int(quotas.sum()), np.int64), []
     start = 0
@@ -233,7 +238,7 @@ def _exact_limits(found: list[Chosen], quotas: npt.NDArray[np.int64]) -> npt.NDA
 
 
 def _shortfalls(
-    cameras: list[Camera],
+    cameras: list[_Camera],
     by_camera: bool,
     clock: Clock,
     available: npt.NDArray[np.int64],
@@ -242,15 +247,15 @@ def _shortfalls(
 ) -> tuple[Shortfall, ...]:
     """Return the strata with fewer candidates than each stratum with enough candidates gives."""
     exists = np.zeros(available.shape, np.bool_)
-    for i, (_, segments, _) in enumerate(cameras):
-        exists[i if by_camera else 0, segments.column] = True
+    for i, of_camera in enumerate(cameras):
+        exists[i if by_camera else 0, of_camera.segments.column] = True
     # A camera without any window lacks all of its frames.
     exists[:, 0] |= ~exists.any(axis=1)
     enough = available > quotas
     wanted = int(quotas[enough].min()) if enough.any() else -(-count // max(1, int(exists.sum())))
     return tuple(
         Shortfall(
-            cameras[row][0].name if by_camera else None,
+            cameras[row].windows.name if by_camera else None,
             clock.hour(column) if available[row].any() else None,
             int(available[row, column]),
             max(1, wanted),
