@@ -15,8 +15,8 @@ from rhombus_dataset.building.fetch import Sender, access_advice
 from rhombus_dataset.building.open_source import open_camera_cloud
 from rhombus_dataset.building.rate_limiter import RateLimiter
 from rhombus_dataset.errors import AccessRefused, QuotaExhausted, SourceFailing
-from rhombus_dataset.plan.first_plan import CameraFootage, first_plan, merged
-from rhombus_dataset.plan.local_time import utc_text
+from rhombus_dataset.plan.first_plan import CameraFootage, first_plan
+from rhombus_dataset.plan.local_time import merged, utc_text
 from rhombus_dataset.quality.text import counted
 from rhombus_dataset.sources.rhombus import queries
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ListedCamera:
-    """A camera of the cloud. None stands for what the cloud does not say.
+    """A camera of the cloud. A value is None where the cloud does not give it.
 
     ``spans_ms``: start and end of each span of footage, UTC milliseconds, in order; None if it is unknown, and
     ``problem`` is then the reason.
@@ -255,7 +255,7 @@ def _footage_of(
         if isinstance(result, list):
             failures = 0
             inside = [(max(start, EARLIEST_MS), min(end, now_ms)) for start, end in result]
-            yield tuple(merged([span for span in inside if span[0] < span[1]], SEAM_MS)), None
+            yield merged(inside, SEAM_MS), None
         else:
             failures = failures + 1 if isinstance(result, wire.Transient) else 0
             yield None, getattr(result, "reason", "the API refuses")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
 from rhombus_dataset.building.fetch import Fetcher
-from rhombus_dataset.building.open_source import open_source
-from rhombus_dataset.building.rate_limiter import RateLimiter
+from rhombus_dataset.building.open_source import open_fetcher
 from rhombus_dataset.frame import FrameRequest, Outcome
 from rhombus_dataset.geometry import Geometry
 from rhombus_dataset.plan.model import Plan
@@ -21,8 +19,6 @@ CAMERAS: Final = 3
 """Number of cameras that are measured, spread over the plan's: cameras of one site seldom differ more in bytes."""
 MOMENTS: Final = (0.5, 0.25, 0.75)
 """Where in a camera's planned moments a frame is requested; the later ones where there is no frame before."""
-_ATTEMPTS: Final = 2
-"""Attempts for each frame: somebody waits for the estimate."""
 
 
 def measure_frames(
@@ -32,23 +28,15 @@ def measure_frames(
 
     Raises UsageError, InvalidFile for a wrong site file, MissingExtra, AccessRefused and HostUnreachable.
     """
-    limits = plan.source.limits
     present = np.unique(schedule.camera).tolist()
     cameras = [present[i * len(present) // CAMERAS] for i in range(CAMERAS)] if len(present) > CAMERAS else present
-    sizes: dict[Geometry, float] = {}
-    requests = frames = 0
-    with open_source(plan, url) as source:
-        rate_limiter = RateLimiter(
-            limits.requests_per_second, limits.burst, threading.Event(), max_wait_s=limits.max_wait / 1000
-        )
-        fetcher = Fetcher(source, rate_limiter, _ATTEMPTS, lambda *_: None)
-        for geometry in geometries:
-            found = [size for camera in cameras if (size := _size(fetcher, schedule, camera, geometry))]
-            frames += len(found)
-            if found:
-                sizes[geometry] = sum(found) / len(found)
-        requests = fetcher.requests
-    return MeasuredFrames(sizes, frames, requests)
+    with open_fetcher(plan, url) as fetcher:
+        found = {
+            geometry: [size for camera in cameras if (size := _size(fetcher, schedule, camera, geometry))]
+            for geometry in dict.fromkeys(geometries)
+        }
+    means = {geometry: sum(sizes) / len(sizes) for geometry, sizes in found.items() if sizes}
+    return MeasuredFrames(means, sum(map(len, found.values())), fetcher.requests)
 
 
 def _size(fetcher: Fetcher, schedule: Schedule, camera: int, geometry: Geometry) -> int | None:

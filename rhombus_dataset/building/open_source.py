@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from rhombus_dataset.building.fetch import Fetcher
+from rhombus_dataset.building.rate_limiter import RateLimiter
 from rhombus_dataset.errors import MissingExtra, UsageError
 from rhombus_dataset.plan.loader import load_plan
 from rhombus_dataset.plan.model import Plan, RecordingsSource, RhombusSource, check_encrypted, check_url
@@ -15,6 +18,9 @@ from rhombus_dataset.sources import FrameSource
 if TYPE_CHECKING:
     from rhombus_dataset.plan.model import Limits
     from rhombus_dataset.sources.rhombus import client
+
+_ATTEMPTS: Final = 2
+"""Attempts for each frame where somebody waits."""
 
 
 @contextlib.contextmanager
@@ -55,6 +61,18 @@ def open_camera_cloud(target: str, now_ms: int) -> Iterator[tuple[client.Rhombus
         described, url = plan.source, plan.source.url
     with contextlib.closing(_camera_cloud(described, url)) as source:
         yield source, described.limits
+
+
+@contextlib.contextmanager
+def open_fetcher(plan: Plan, url: str | None) -> Iterator[Fetcher]:
+    """Open a fetcher of a few frames of ``plan``, under its limits, for somebody who waits. See ``open_source``."""
+    with open_source(plan, url) as source:
+        yield Fetcher(source, limiter_of(plan.source.limits, threading.Event()), _ATTEMPTS, lambda *_: None)
+
+
+def limiter_of(limits: Limits, stop: threading.Event) -> RateLimiter:
+    """Return the rate limiter of a plan's limits. Setting ``stop`` ends all waits."""
+    return RateLimiter(limits.requests_per_second, limits.burst, stop, max_wait_s=limits.max_wait / 1000)
 
 
 def _camera_cloud(described: RhombusSource, url: str | None) -> client.RhombusSource:

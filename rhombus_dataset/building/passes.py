@@ -11,9 +11,8 @@ from pathlib import Path
 from rhombus_dataset.building.context import BuildContext
 from rhombus_dataset.building.events import BuildEvents
 from rhombus_dataset.building.frame_bytes import measure_frames
-from rhombus_dataset.building.open_source import open_source
+from rhombus_dataset.building.open_source import limiter_of, open_source
 from rhombus_dataset.building.outcome import BuildOutcome
-from rhombus_dataset.building.rate_limiter import RateLimiter
 from rhombus_dataset.building.run import run_build
 from rhombus_dataset.cards.readme import write_cards
 from rhombus_dataset.errors import BuildError, RhombusDatasetError, UsageError
@@ -71,9 +70,7 @@ def build_dataset(
     limits = plan.source.limits
     with open_source(plan, options.url) as source:
         # One rate limiter for all passes: the quota does not begin anew.
-        rate_limiter = RateLimiter(
-            limits.requests_per_second, limits.burst, stop, max_wait_s=limits.max_wait / 1000
-        )
+        rate_limiter = limiter_of(limits, stop)
         retry = frozenset(map(Status, options.retry))
         context = BuildContext(out, source, rate_limiter, limits, stop, events, retry, options.reuse)
         text = plan_file.read_bytes()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Final
 
 from rhombus_dataset.building.fetch import Deferred, Fetcher
-from rhombus_dataset.building.open_source import open_source
-from rhombus_dataset.building.rate_limiter import RateLimiter
+from rhombus_dataset.building.open_source import open_fetcher
 from rhombus_dataset.errors import UsageError
 from rhombus_dataset.frame import FrameRequest, Outcome
 from rhombus_dataset.geometry import Geometry
@@ -23,8 +21,6 @@ from rhombus_dataset.store.files import make_folders, remove_leftovers, write_fi
 
 PREVIEW_DOWNSCALE: Final = 4
 """Previews show the full frame at a quarter of its width and height: a tile is no larger."""
-_ATTEMPTS: Final = 2
-"""Attempts for each frame: somebody waits for the preview."""
 
 
 def write_preview(plan: Plan, count: int, image: Path, url: str | None, now_ms: int) -> Path:
@@ -38,12 +34,7 @@ def write_preview(plan: Plan, count: int, image: Path, url: str | None, now_ms: 
         raise UsageError(f"a preview shows 1 to {MAX_TILES} frames, got {count}")
     previewed = scout_pass(plan) if isinstance(plan.sampling, ScoutSampling) else plan
     schedule = sample(resolve(previewed, now_ms))
-    limits = plan.source.limits
-    with open_source(plan, url) as source:
-        rate_limiter = RateLimiter(
-            limits.requests_per_second, limits.burst, threading.Event(), max_wait_s=limits.max_wait / 1000
-        )
-        fetcher = Fetcher(source, rate_limiter, _ATTEMPTS, lambda *_: None)
+    with open_fetcher(plan, url) as fetcher:
         rows = sorted({i * len(schedule) // count for i in range(min(count, len(schedule)))})
         tiles = [_tile(plan, schedule, row, fetcher) for row in rows]
     make_folders(image.parent)

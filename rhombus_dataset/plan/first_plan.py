@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rhombus_dataset.config.yaml_text import yaml_text
-from rhombus_dataset.plan.local_time import utc_text
+from rhombus_dataset.plan.local_time import Intervals, merged, utc_text
 
 _MOMENTS: Final = 500
 """Frames of the plan, for all cameras together: enough to look at, and built in a minute."""
@@ -80,12 +80,12 @@ def first_plan(
     return head + yaml_text(content) + _TAIL
 
 
-def _windows_ms(cameras: Sequence[CameraFootage]) -> list[tuple[int, int]]:
+def _windows_ms(cameras: Sequence[CameraFootage]) -> Intervals:
     spans = [span for camera in cameras for span in camera.spans_ms]
     for seam_ms in _SEAMS_MS:
         if len(windows := merged(spans, seam_ms)) <= _WINDOWS:
             return windows
-    return [(windows[0][0], windows[-1][1])]
+    return ((windows[0][0], windows[-1][1]),)
 
 
 def _sampling(planned_s: float) -> dict[str, Any]:
@@ -98,17 +98,6 @@ def _sampling(planned_s: float) -> dict[str, Any]:
 
 def _length_s(spans_ms: Sequence[tuple[int, int]]) -> float:
     return sum(end - start for start, end in spans_ms) / 1000
-
-
-def merged(spans: Sequence[tuple[int, int]], seam_ms: int = 0) -> list[tuple[int, int]]:
-    """Return spans of time in order, with those joined that overlap, touch, or are less than ``seam_ms`` apart."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start < joined[-1][1] + max(seam_ms, 1):
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((start, end))
-    return joined
 
 
 def free_name(name: str, used: set[str]) -> str:

@@ -120,11 +120,13 @@ def window_intervals(windows: Iterable[Window], zone: str, now_ms: int) -> Inter
     return merged(found)
 
 
-def merged(intervals: Iterable[tuple[int, int]]) -> Intervals:
-    """Return the union, in order. Adjacent intervals are joined, empty ones left out."""
+def merged(intervals: Iterable[tuple[int, int]], seam_ms: int = 0) -> Intervals:
+    """Return the union, in order, without empty intervals.
+
+    Those that overlap, touch, or are less than ``seam_ms`` apart are joined."""
     result: list[tuple[int, int]] = []
     for start, end in sorted(pair for pair in intervals if pair[0] < pair[1]):
-        if result and start <= result[-1][1]:
+        if result and start < result[-1][1] + max(seam_ms, 1):
             result[-1] = (result[-1][0], max(result[-1][1], end))
         else:
             result.append((start, end))

@@ -18,8 +18,8 @@ from rhombus_dataset.reports.text import percent_of
 def counts_section(folder: Path, dataset: Dataset | None, frames: Frames, names: Names) -> dict[str, Any]:
     """Return the number of moments, of planned frames by status, and of the frames that ``open_dataset`` gives.
 
-    A moment is a camera and a time. It has one planned frame for each view of its camera. ``by_views``: the number
-    of views and the number of moments that have so many. ``without``: status, count and share of the planned
+    A moment is a camera and a time. It has one planned frame for each view of its camera. ``by_views``: texts
+    such as `3 moments with 2 views`. ``without``: status, count and share of the planned
     frames that have no image. ``repeats``: the images that readers skip as near-duplicates.
     """
     planned = len(frames)

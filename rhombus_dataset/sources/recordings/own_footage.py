@@ -15,8 +15,8 @@ import av
 
 from rhombus_dataset.config.yaml_text import yaml_text
 from rhombus_dataset.errors import InvalidFile, Problem, UsageError
-from rhombus_dataset.plan.first_plan import MIN_COVERAGE, CameraFootage, first_plan, free_name, merged
-from rhombus_dataset.plan.local_time import utc_text
+from rhombus_dataset.plan.first_plan import MIN_COVERAGE, CameraFootage, first_plan, free_name
+from rhombus_dataset.plan.local_time import merged, utc_text
 from rhombus_dataset.plan.values import check_zone
 from rhombus_dataset.sources.recordings.site import Site
 from rhombus_dataset.sources.recordings.video_index import UnreadableVideo, read_index
